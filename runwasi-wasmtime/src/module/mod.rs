@@ -7,6 +7,7 @@
 //! | `store` | data and limits of the store |
 //! | `link` | imports of a module |
 //! | `preview1` | host functions that replace the library's |
+//! | `poll` | `poll_oneoff` |
 //! | `parts` | host functions with long work, in parts |
 //! | `paths` | calls with a path, and attributes of files |
 //! | `readdir` | `fd_readdir` |
@@ -17,6 +18,7 @@ mod files;
 pub(crate) mod link;
 mod parts;
 mod paths;
+mod poll;
 mod preview1;
 mod readdir;
 pub(crate) mod store;

@@ -50,6 +50,20 @@ impl Standard {
         }
     }
 
+    /// True for stdin.
+    pub(crate) fn is_input(&self) -> bool {
+        matches!(self, Self::Input(_))
+    }
+
+    /// Waits until it can be read or written.
+    pub(crate) async fn ready(&self) {
+        // Dropped, because the call that follows reports the same error.
+        let _ = match self {
+            Self::Input(Stdin(input)) => input.readable().await,
+            Self::Output(Stdout(output)) => output.writable().await,
+        };
+    }
+
     /// Reads some bytes. None at the end.
     pub(crate) async fn read(&self, size: usize) -> io::Result<Vec<u8>> {
         let Self::Input(Stdin(input)) = self else { return Err(bad()) };

@@ -1,6 +1,6 @@
 //! Descriptors of preview 1, whose files are opened by ourselves. Part of `guests.rs`.
 
-use super::{Bed, Result};
+use super::{Bed, Result, sleep::status_with_idle_stdin};
 
 /// Checks one step after the other; its exit status is the number of the first that fails.
 const STEPS: &str = r#"(module
@@ -129,13 +129,13 @@ const COMMON: &str = r#"
     (i32.load (i32.const 0)))
 "#;
 
-/// Runs a guest of these steps in a container with a file and a directory.
+/// Runs a guest of these steps in a container with a file, a directory, and a stdin that has nothing.
 async fn run_steps(steps: &str) -> Result {
     let bed = Bed::new(10).await?;
     let module = format!("(module {COMMON} {steps})");
-    let files = [("/m", module.as_str()), ("/x", "...."), ("/d/inner", "inner")];
-    let ran = bed.run(&["/m"], &files).await?;
-    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    let bundle = bed.harness.bundle("c", &["/m"]).file("/m", module);
+    let bundle = bundle.file("/x", "....").file("/d/inner", "inner").devices();
+    assert_eq!(status_with_idle_stdin(&bed, bundle).await?, (0, String::new()));
     Ok(())
 }
 
@@ -177,6 +177,57 @@ async fn file_appends_as_long_as_its_flag_is_set() -> Result {
           (call $check (i32.const 12)
             (call $tell (local.get $fd) (i32.const 16)) (i32.const 0))
           (call $check (i32.const 13) (i32.load (i32.const 16)) (i32.const 7)))"#,
+    )
+    .await
+}
+
+/// As with `poll(2)`.
+#[tokio::test]
+async fn file_is_ready_at_once_and_a_stream_when_it_has_something() -> Result {
+    run_steps(
+        r#";; Polls a descriptor without waiting, and the clock: the number of events must be that.
+        (func $polled (param $step i32) (param $fd i32) (param $kind i32) (param $wanted i32)
+          (i32.store8 (i32.const 312) (local.get $kind))
+          (i32.store (i32.const 320) (local.get $fd))
+          (i32.store8 (i32.const 360) (i32.const 0)) (i32.store (i32.const 368) (i32.const 1))
+          (call $check (local.get $step)
+            (call $poll (i32.const 304) (i32.const 512) (i32.const 2) (i32.const 16))
+            (i32.const 0))
+          (call $check (local.get $step) (i32.load (i32.const 16)) (local.get $wanted))
+          ;; A stream that is not ready leaves the event of the clock.
+          (call $check (local.get $step) (i32.load8_u (i32.const 522))
+            (select (local.get $kind) (i32.const 0) (i32.eq (local.get $wanted) (i32.const 2)))))
+        (func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 100) (i32.const 1) (i32.const 0) (i64.const 66)
+              (i32.const 0)))
+          (call $polled (i32.const 2) (local.get $fd) (i32.const 1) (i32.const 2))
+          (call $polled (i32.const 3) (local.get $fd) (i32.const 2) (i32.const 2))
+          ;; At its end, too, and without the flag of a closed connection.
+          (call $check (i32.const 4)
+            (call $seek (local.get $fd) (i64.const 100) (i32.const 0) (i32.const 16))
+            (i32.const 0))
+          (call $polled (i32.const 5) (local.get $fd) (i32.const 1) (i32.const 2))
+          (call $check (i32.const 6) (i32.load16_u (i32.const 536)) (i32.const 0))
+          (call $polled (i32.const 7) (i32.const 0) (i32.const 1) (i32.const 1))
+          (call $polled (i32.const 8)
+            (call $open (i32.const 9) (i32.const 120) (i32.const 9) (i32.const 0) (i64.const 2)
+              (i32.const 0))
+            (i32.const 1) (i32.const 1))
+          (call $polled (i32.const 10) (i32.const 1) (i32.const 2) (i32.const 2))
+          (call $polled (i32.const 11)
+            (call $open (i32.const 12) (i32.const 140) (i32.const 10) (i32.const 0) (i64.const 64)
+              (i32.const 0))
+            (i32.const 2) (i32.const 2))
+          ;; A directory, and the wrong way.
+          (i32.store (i32.const 320) (i32.const 3))
+          (call $check (i32.const 13)
+            (call $poll (i32.const 304) (i32.const 512) (i32.const 1) (i32.const 16))
+            (i32.const 8))
+          (i32.store (i32.const 320) (i32.const 0))
+          (call $check (i32.const 14)
+            (call $poll (i32.const 304) (i32.const 512) (i32.const 1) (i32.const 16))
+            (i32.const 8)))"#,
     )
     .await
 }
