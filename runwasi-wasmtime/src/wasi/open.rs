@@ -8,9 +8,10 @@ use std::{fs::File, io, sync::Arc};
 
 use runwasi_core::{
     InstanceSpec,
-    open::{self, How, Opened},
+    open::{self, How, Opened, Synchronized},
     paths::Start,
 };
+use rustix::fs::{OFlags, fcntl_getfl};
 use wasmtime_wasi::{
     FsPerms, OpenMode,
     filesystem::{self, Descriptor, Dir},
@@ -84,6 +85,19 @@ pub(crate) fn file_of(descriptor: &Descriptor) -> &Arc<File> {
         Descriptor::File(file) => &file.file,
         Descriptor::Dir(directory) => &directory.dir,
     }
+}
+
+/// Completion of a file's writes, as it was opened.
+pub(crate) fn synchronized(file: &File) -> io::Result<Synchronized> {
+    let flags = fcntl_getfl(file)?;
+    // `O_SYNC` includes the bit of `O_DSYNC`.
+    Ok(if flags.contains(OFlags::SYNC) {
+        Synchronized::File
+    } else if flags.contains(OFlags::DSYNC) {
+        Synchronized::Data
+    } else {
+        Synchronized::No
+    })
 }
 
 fn mode(how: How) -> OpenMode {
