@@ -41,6 +41,8 @@ pub(super) const BADF: i32 = 8;
 const MFILE: i32 = 33;
 const NFILE: i32 = 41;
 const NOTDIR: i32 = 54;
+/// Of a stream, which has no positions.
+pub(super) const SPIPE: i32 = 70;
 /// The right to read, in the rights of `path_open`.
 const RIGHT_READ: i64 = 1 << 1;
 /// Entries that a new table may have besides preopens: streams, and what became of them.

@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `files` | the guest's open files, and the opening of more |
-//! | `descriptors` | flags of a descriptor |
+//! | `descriptors` | flags, rights and position of a descriptor |
 //! | `store` | data and limits of the store |
 //! | `link` | imports of a module |
 //! | `preview1` | host functions that replace the library's |

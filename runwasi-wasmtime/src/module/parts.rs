@@ -15,7 +15,7 @@ use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1 as library};
 use wiggle::GuestMemory;
 
 use super::{
-    files::SUCCESS,
+    files::{SPIPE, SUCCESS},
     preview1::{MODULES, enter, outside, read, read_u32, write},
     store::Guest,
 };
@@ -34,8 +34,6 @@ const RANDOM: u32 = RANDOM_PART as u32;
 const TRANSFER: u32 = 1 << 20;
 /// Most vectors of one read or write, as in Linux (`IOV_MAX`).
 const VECTORS: u32 = 1024;
-/// `errno` of a stream that has no positions.
-const SPIPE: i32 = 70;
 /// Size of a vector: pointer and length.
 const VECTOR: u32 = 8;
 

@@ -55,6 +55,14 @@ impl Standard {
         matches!(self, Self::Input(_))
     }
 
+    /// True for a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        match self {
+            Self::Input(stream) => stream.is_terminal(),
+            Self::Output(stream) => stream.is_terminal(),
+        }
+    }
+
     /// Waits until it can be read or written.
     pub(crate) async fn ready(&self) {
         // Dropped, because the call that follows reports the same error.

@@ -231,3 +231,89 @@ async fn file_is_ready_at_once_and_a_stream_when_it_has_something() -> Result {
     )
     .await
 }
+
+/// Below it a C library opens files only for what it may hand on.
+#[tokio::test]
+async fn opened_directory_hands_on_the_right_to_write() -> Result {
+    run_steps(
+        r#"(func (export "_start")
+          (call $check (i32.const 2)
+            (call $stat
+              (call $open (i32.const 1) (i32.const 110) (i32.const 1) (i32.const 2) (i64.const 2)
+                (i32.const 0))
+              (i32.const 400))
+            (i32.const 0))
+          (call $check (i32.const 3) (i32.load8_u (i32.const 400)) (i32.const 3))
+          ;; Files are read, written and sought, the directory itself is listed.
+          (call $check (i32.const 4)
+            (i32.and (i32.load (i32.const 408)) (i32.const 0x4046)) (i32.const 0x4000))
+          (call $check (i32.const 5)
+            (i32.and (i32.load (i32.const 416)) (i32.const 0x4046)) (i32.const 0x4046))
+          ;; As of the root, which is a preopen.
+          (call $check (i32.const 6) (call $stat (i32.const 3) (i32.const 432)) (i32.const 0))
+          (call $check (i32.const 7) (i32.load (i32.const 408)) (i32.load (i32.const 440)))
+          (call $check (i32.const 8) (i32.load (i32.const 416)) (i32.load (i32.const 448))))"#,
+    )
+    .await
+}
+
+#[tokio::test]
+async fn flags_of_a_synchronized_file_are_its_own_and_may_be_set_again() -> Result {
+    run_steps(
+        r#"(func $flags (param $step i32) (param $fd i32) (param $wanted i32)
+          (call $check (local.get $step)
+            (call $stat (local.get $fd) (i32.const 400)) (i32.const 0))
+          (call $check (local.get $step) (i32.load16_u (i32.const 402)) (local.get $wanted)))
+        (func $opened (param $step i32) (param $flag i32) (result i32)
+          (call $open (local.get $step) (i32.const 100) (i32.const 1) (i32.const 0) (i64.const 66)
+            (local.get $flag)))
+        (func $set (param $step i32) (param $fd i32) (param $flags i32) (param $wanted i32)
+          (call $check (local.get $step)
+            (call $set_flags (local.get $fd) (local.get $flags)) (local.get $wanted)))
+        (func (export "_start") (local $data i32) (local $file i32)
+          (local.set $data (call $opened (i32.const 1) (i32.const 2)))
+          (local.set $file (call $opened (i32.const 2) (i32.const 17)))
+          (call $flags (i32.const 3) (local.get $data) (i32.const 2))
+          (call $flags (i32.const 4) (local.get $file) (i32.const 17))
+          (call $set (i32.const 5) (local.get $data) (i32.const 7) (i32.const 0))
+          (call $flags (i32.const 6) (local.get $data) (i32.const 7))
+          (call $set (i32.const 7) (local.get $file) (i32.const 16) (i32.const 0))
+          (call $flags (i32.const 8) (local.get $file) (i32.const 16))
+          ;; What it has not cannot be added.
+          (call $set (i32.const 9) (local.get $data) (i32.const 16) (i32.const 28))
+          (call $flags (i32.const 10) (local.get $data) (i32.const 7)))"#,
+    )
+    .await
+}
+
+#[tokio::test]
+async fn standard_stream_by_its_name_has_no_position() -> Result {
+    run_steps(
+        r#"(func $none (param $step i32) (param $fd i32) (param $rights i64)
+          (call $check (local.get $step)
+            (call $seek (local.get $fd) (i64.const 0) (i32.const 1) (i32.const 16))
+            (i32.const 70))
+          (call $check (local.get $step)
+            (call $tell (local.get $fd) (i32.const 16)) (i32.const 70))
+          (call $bytes (i32.const 200) (i32.const 10))
+          (call $check (local.get $step)
+            (call $pread (local.get $fd) (i32.const 8) (i32.const 1) (i64.const 0) (i32.const 16))
+            (i32.const 70))
+          ;; What the process's own stream of the kind tells: no terminal, and this right alone.
+          (call $check (local.get $step)
+            (call $stat (local.get $fd) (i32.const 400)) (i32.const 0))
+          (call $check (local.get $step) (i32.load8_u (i32.const 400)) (i32.const 0))
+          (call $check (local.get $step)
+            (i64.eq (i64.load (i32.const 408)) (local.get $rights)) (i32.const 1)))
+        (func (export "_start")
+          (call $none (i32.const 2)
+            (call $open (i32.const 1) (i32.const 120) (i32.const 9) (i32.const 0) (i64.const 2)
+              (i32.const 0))
+            (i64.const 2))
+          (call $none (i32.const 4)
+            (call $open (i32.const 3) (i32.const 140) (i32.const 10) (i32.const 0) (i64.const 64)
+              (i32.const 0))
+            (i64.const 64)))"#,
+    )
+    .await
+}
