@@ -53,12 +53,12 @@ pub(crate) async fn open(
     if only_directory && (how.create || how.exclusive || how.truncate) {
         return Err(error(libc::EINVAL));
     }
-    // Creating and cutting need the right to write, as they do in wasmtime-wasi.
-    let given = how;
-    how.write |= how.create || how.truncate;
+    // What cuts a file writes to it, as in wasmtime-wasi. What creates one does not, as in `open(2)`: the
+    // file may be there, and its guest may have the right to read it alone.
+    how.read |= !how.write;
+    how.write |= how.truncate;
     how.exclusive &= how.create;
-    how.read |= !given.write;
-    if permissions.write_not_permitted() && how.write {
+    if permissions.write_not_permitted() && (how.write || how.create) {
         return Err(error(libc::EROFS));
     }
     let mode = mode(how);

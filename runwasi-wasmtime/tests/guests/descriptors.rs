@@ -317,3 +317,31 @@ async fn standard_stream_by_its_name_has_no_position() -> Result {
     )
     .await
 }
+
+/// As with `open(2)`: the guest may have no right to write to it.
+#[tokio::test]
+async fn file_that_is_created_if_missing_is_open_for_reading_alone() -> Result {
+    run_steps(
+        r#"(func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 100) (i32.const 1) (i32.const 1) (i64.const 2)
+              (i32.const 0)))
+          (call $bytes (i32.const 200) (i32.const 4))
+          (call $check (i32.const 2)
+            (call $read (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 0))
+          (call $check (i32.const 3) (i32.load (i32.const 200)) (i32.const 0x2e2e2e2e))
+          (call $check (i32.const 4)
+            (call $write (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 8))
+          ;; A missing one is created.
+          (call $check (i32.const 5)
+            (call $read
+              (call $open (i32.const 6) (i32.const 160) (i32.const 6) (i32.const 1) (i64.const 2)
+                (i32.const 0))
+              (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 0))
+          (call $check (i32.const 7) (i32.load (i32.const 16)) (i32.const 0)))"#,
+    )
+    .await
+}
