@@ -155,11 +155,15 @@ impl InputStream for Stdin {
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        // Nothing is there at once.
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
         loop {
             self.0.readable().await.map_err(failed)?;
             let bytes = self.read(size)?;
             // No bytes after stale readiness: waits again.
-            if size == 0 || !bytes.is_empty() {
+            if !bytes.is_empty() {
                 return Ok(bytes);
             }
         }

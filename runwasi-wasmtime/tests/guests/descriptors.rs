@@ -345,3 +345,29 @@ async fn file_that_is_created_if_missing_is_open_for_reading_alone() -> Result {
     )
     .await
 }
+
+#[tokio::test]
+async fn nothing_is_read_at_once_from_an_idle_stdin() -> Result {
+    run_steps(
+        r#"(func $nothing (param $step i32) (param $fd i32) (param $count i32)
+          (i32.store (i32.const 16) (i32.const 1))
+          (call $check (local.get $step)
+            (call $read (local.get $fd) (i32.const 8) (local.get $count) (i32.const 16))
+            (i32.const 0))
+          (call $check (local.get $step) (i32.load (i32.const 16)) (i32.const 0)))
+        (func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 120) (i32.const 9) (i32.const 0) (i64.const 2)
+              (i32.const 0)))
+          (call $bytes (i32.const 200) (i32.const 0))
+          (call $nothing (i32.const 2) (i32.const 0) (i32.const 1))
+          (call $nothing (i32.const 3) (local.get $fd) (i32.const 1))
+          (call $nothing (i32.const 4) (i32.const 0) (i32.const 0))
+          ;; Not of an output, and of no descriptor.
+          (call $check (i32.const 5)
+            (call $read (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)) (i32.const 8))
+          (call $check (i32.const 6)
+            (call $read (i32.const 99) (i32.const 8) (i32.const 1) (i32.const 16)) (i32.const 8)))"#,
+    )
+    .await
+}
