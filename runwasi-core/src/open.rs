@@ -37,6 +37,9 @@ pub struct How {
     pub read: bool,
     /// Open for writing.
     pub write: bool,
+    /// Write at the end of the file, wherever it is.
+    // Of the open file, not of each write (`RWF_APPEND`): overlayfs of Linux 5.10 to 6.7 ignores that.
+    pub append: bool,
     /// Completion of each write.
     pub synchronized: Synchronized,
 }
@@ -75,7 +78,7 @@ pub async fn open(start: Start<'_>, path: &str, how: How) -> io::Result<Opened> 
 fn open_now(start: Start<'_>, path: &CStr, how: How) -> io::Result<Opened> {
     let mode = if how.create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
     match start.open(path, flags(how), mode) {
-        Ok(file) => look(file.into()),
+        Ok(file) => look(file.into(), how),
         // A standard stream, a socket, or a FIFO without a reader.
         Err(rustix::io::Errno::NXIO) => stream(start, path, how),
         Err(error) => Err(error.into()),
@@ -107,6 +110,7 @@ fn flags(how: How) -> OFlags {
     flags.set(OFlags::EXCL, how.exclusive);
     flags.set(OFlags::TRUNC, how.truncate);
     flags.set(OFlags::NOFOLLOW, !how.follow);
+    flags.set(OFlags::APPEND, how.append);
     flags |= match how.synchronized {
         Synchronized::No => OFlags::empty(),
         Synchronized::Data => OFlags::DSYNC,
@@ -116,7 +120,7 @@ fn flags(how: How) -> OFlags {
 }
 
 /// Refuses an opened FIFO or socket. Calls of other files wait as usual from here on.
-fn look(file: File) -> io::Result<Opened> {
+fn look(file: File, how: How) -> io::Result<Opened> {
     let kind = FileType::from_raw_mode(fstat(file.as_fd())?.st_mode);
     if matches!(kind, FileType::Fifo | FileType::Socket | FileType::Unknown) {
         return Err(rustix::io::Errno::ACCESS.into());
@@ -125,8 +129,8 @@ fn look(file: File) -> io::Result<Opened> {
         FileType::Directory => return Ok(Opened::Directory(file)),
         // The kernel ignores `NONBLOCK` in the calls of a regular file.
         FileType::RegularFile => {}
-        // The flag is the only one of ours that this call changes.
-        _ => fcntl_setfl(file.as_fd(), OFlags::empty())?,
+        // Of our flags, this call changes `NONBLOCK` and `APPEND` alone.
+        _ => fcntl_setfl(file.as_fd(), flags(how) & OFlags::APPEND)?,
     }
     Ok(Opened::File(file))
 }
@@ -153,6 +157,7 @@ mod tests {
         truncate: false,
         read: true,
         write: false,
+        append: false,
         synchronized: Synchronized::No,
     };
 
@@ -229,6 +234,22 @@ mod tests {
             };
             // `O_SYNC` includes the bit of `O_DSYNC`.
             assert_eq!(fcntl_getfl(&file).unwrap() & OFlags::SYNC, wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn appending_is_a_flag_of_the_open_file() {
+        let (_place, directory) = directory();
+        let devices = File::open("/dev").unwrap();
+        for append in [false, true] {
+            for (place, name) in [(&directory, "file"), (&devices, "null")] {
+                let how = How { create: true, write: true, append, ..READ };
+                let Opened::File(file) = open(place, name, how).await.unwrap() else {
+                    panic!("a directory");
+                };
+                let flags = fcntl_getfl(&file).unwrap();
+                assert_eq!(flags.contains(OFlags::APPEND), append, "{name}");
+            }
         }
     }
 

@@ -32,6 +32,7 @@ const READ: How = How {
     truncate: false,
     read: true,
     write: false,
+    append: false,
     synchronized: open::Synchronized::No,
 };
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Builder of a bundle: `config.json` and the files of the root file system.
 pub struct BundleBuilder {
@@ -17,6 +17,7 @@ pub struct BundleBuilder {
     annotations: BTreeMap<String, String>,
     files: Vec<(String, Vec<u8>)>,
     memory_limit: Option<u64>,
+    mounts: Vec<Value>,
 }
 
 impl BundleBuilder {
@@ -30,6 +31,7 @@ impl BundleBuilder {
             annotations: BTreeMap::new(),
             files: Vec::new(),
             memory_limit: None,
+            mounts: Vec::new(),
         }
     }
 
@@ -63,6 +65,12 @@ impl BundleBuilder {
         self
     }
 
+    /// Mounts a `/dev`.
+    pub fn devices(mut self) -> Self {
+        self.mounts.push(json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs" }));
+        self
+    }
+
     /// Writes the bundle. Returns its directory.
     pub fn write(self) -> io::Result<PathBuf> {
         let root = self.directory.join("rootfs");
@@ -82,6 +90,7 @@ impl BundleBuilder {
                 "env": self.env,
                 "cwd": self.cwd,
             },
+            "mounts": self.mounts,
             // A limit of `null` is read as no limit.
             "annotations": self.annotations,
             "linux": { "resources": { "memory": { "limit": self.memory_limit } } },

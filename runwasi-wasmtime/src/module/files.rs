@@ -37,10 +37,12 @@ use crate::wasi::{
 
 /// Values of `errno` in the specification.
 pub(super) const SUCCESS: i32 = 0;
-const BADF: i32 = 8;
+pub(super) const BADF: i32 = 8;
 const MFILE: i32 = 33;
 const NFILE: i32 = 41;
 const NOTDIR: i32 = 54;
+/// Of a stream, which has no positions.
+pub(super) const SPIPE: i32 = 70;
 /// The right to read, in the rights of `path_open`.
 const RIGHT_READ: i64 = 1 << 1;
 /// Entries that a new table may have besides preopens: streams, and what became of them.
@@ -59,7 +61,15 @@ pub(super) struct FileTable {
     listings: BTreeMap<u32, Listing>,
     /// Standard streams that were opened by their names in `/dev`, by the guest's descriptors.
     streams: BTreeMap<u32, Standard>,
+    /// The process's standard streams, by the guest's descriptors.
+    own_streams: BTreeMap<u32, Standard>,
     stdio: Stdio,
+}
+
+/// What a guest can wait for at a descriptor.
+pub(super) enum Waited {
+    File,
+    Stream(Standard),
 }
 
 /// A directory of the guest, for one call.
@@ -85,6 +95,7 @@ impl FileTable {
             counted,
             listings: BTreeMap::new(),
             streams: BTreeMap::new(),
+            own_streams: (0..STREAMS).map(|n| (n, Standard::of(&spec.stdio, n))).collect(),
             stdio: spec.stdio.clone(),
         }
     }
@@ -164,6 +175,20 @@ impl FileTable {
         self.streams.get(&descriptor.cast_unsigned()).cloned()
     }
 
+    /// The file or standard stream behind a descriptor. None for a directory.
+    pub(super) fn waited(
+        &mut self,
+        wasi: &mut WasiP1Ctx,
+        descriptor: i32,
+    ) -> wasmtime::Result<Option<Waited>> {
+        let own = self.own_streams.get(&descriptor.cast_unsigned()).cloned();
+        if let Some(stream) = own.or_else(|| self.stream(descriptor)) {
+            return Ok(Some(Waited::Stream(stream)));
+        }
+        let file = matches!(self.descriptor(wasi, descriptor)?, Some(Descriptor::File(_)));
+        Ok(file.then_some(Waited::File))
+    }
+
     /// The listing of a directory, which goes on behind `cookie`. To be given back by
     /// [`FileTable::keep_listing`], unless it is at its end.
     pub(super) fn listing(
@@ -196,6 +221,7 @@ impl FileTable {
     pub(super) fn closed(&mut self, descriptor: i32) {
         self.take_listing(descriptor);
         self.streams.remove(&descriptor.cast_unsigned());
+        self.own_streams.remove(&descriptor.cast_unsigned());
         self.counted.remove();
         if let Some(entries) = &mut self.entries {
             entries.remove(&descriptor.cast_unsigned());
@@ -211,15 +237,11 @@ impl FileTable {
         for changed in [from, to] {
             self.take_listing(changed);
         }
-        self.streams.remove(&to.cast_unsigned());
-        if let Some(stream) = self.streams.remove(&from.cast_unsigned()) {
-            self.streams.insert(to.cast_unsigned(), stream);
+        for streams in [&mut self.streams, &mut self.own_streams] {
+            renumber(streams, from, to);
         }
-        let Some(entries) = &mut self.entries else { return };
-        // The file of `to` is closed by the call. Absent for a standard stream.
-        entries.remove(&to.cast_unsigned());
-        if let Some(entry) = entries.remove(&from.cast_unsigned()) {
-            entries.insert(to.cast_unsigned(), entry);
+        if let Some(entries) = &mut self.entries {
+            renumber(entries, from, to);
         }
     }
 
@@ -233,6 +255,14 @@ impl FileTable {
             None => preopened(wasi)?,
         };
         Ok(self.entries.insert(entries))
+    }
+}
+
+/// Follows a descriptor, whose file closes that of `to`.
+fn renumber<T>(known: &mut BTreeMap<u32, T>, from: i32, to: i32) {
+    known.remove(&to.cast_unsigned());
+    if let Some(found) = known.remove(&from.cast_unsigned()) {
+        known.insert(to.cast_unsigned(), found);
     }
 }
 

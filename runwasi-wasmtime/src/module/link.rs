@@ -3,7 +3,7 @@
 use wasmtime::Linker;
 use wasmtime_wasi::{p0, p1};
 
-use super::{parts, paths, preview1, readdir, store::Guest, sync};
+use super::{descriptors, parts, paths, poll, preview1, readdir, store::Guest, sync};
 
 /// Adds WASI preview 1, and its predecessor under its old name `wasi_unstable`.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -13,6 +13,8 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     // an accidental second definition stays an error.
     linker.allow_shadowing(true);
     preview1::link(linker)?;
+    descriptors::link(linker)?;
+    poll::link(linker)?;
     parts::link(linker)?;
     paths::link(linker)?;
     readdir::link(linker)?;

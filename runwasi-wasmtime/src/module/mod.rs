@@ -3,18 +3,22 @@
 //! | module | content |
 //! |---|---|
 //! | `files` | the guest's open files, and the opening of more |
+//! | `descriptors` | flags, rights and position of a descriptor |
 //! | `store` | data and limits of the store |
 //! | `link` | imports of a module |
 //! | `preview1` | host functions that replace the library's |
+//! | `poll` | `poll_oneoff` |
 //! | `parts` | host functions with long work, in parts |
 //! | `paths` | calls with a path, and attributes of files |
 //! | `readdir` | `fd_readdir` |
 //! | `sync` | `fd_sync` and `fd_datasync` |
 
+mod descriptors;
 mod files;
 pub(crate) mod link;
 mod parts;
 mod paths;
+mod poll;
 mod preview1;
 mod readdir;
 pub(crate) mod store;

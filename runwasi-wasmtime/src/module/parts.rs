@@ -15,7 +15,7 @@ use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1 as library};
 use wiggle::GuestMemory;
 
 use super::{
-    files::SUCCESS,
+    files::{SPIPE, SUCCESS, Waited},
     preview1::{MODULES, enter, outside, read, read_u32, write},
     store::Guest,
 };
@@ -34,8 +34,6 @@ const RANDOM: u32 = RANDOM_PART as u32;
 const TRANSFER: u32 = 1 << 20;
 /// Most vectors of one read or write, as in Linux (`IOV_MAX`).
 const VECTORS: u32 = 1024;
-/// `errno` of a stream that has no positions.
-const SPIPE: i32 = 70;
 /// Size of a vector: pointer and length.
 const VECTOR: u32 = 8;
 
@@ -145,6 +143,15 @@ async fn transfer(
         return Ok(INVAL);
     }
     let (mut memory, guest) = enter(&mut caller)?;
+    // The library would wait for something to read, and then tell an interruption.
+    if call.kind == Kind::Read
+        && is_empty(&memory, call)
+        && let Some(Waited::Stream(Standard::Input(_))) =
+            guest.files.waited(&mut guest.wasi, call.fd)?
+    {
+        write(&mut memory, transferred, &0u32.to_le_bytes())?;
+        return Ok(SUCCESS);
+    }
     if let Some(stream) = guest.files.stream(call.fd) {
         return transfer_stream(caller, &stream, call, transferred).await;
     }
@@ -211,6 +218,13 @@ fn long_vector(memory: &GuestMemory<'_>, vectors: i32, count: i32) -> Option<(u3
     // The library traps on one outside.
     read(memory, start.cast_signed(), length as usize)?;
     (length > TRANSFER).then_some((start, length))
+}
+
+/// True for vectors without a byte, inside the memory.
+fn is_empty(memory: &GuestMemory<'_>, call: Transfer) -> bool {
+    let size = call.count.cast_unsigned() * VECTOR;
+    read(memory, call.vectors, size as usize).is_some()
+        && first_vector(memory, call.vectors, call.count).is_none()
 }
 
 /// First vector with bytes.

@@ -6,34 +6,22 @@
 //!   kill cannot end that ([`crate::wasi::open`]). The number of file descriptors is limited here as
 //!   well.
 //! - `fd_close`, `fd_renumber`: the file behind each descriptor must be known to `path_open`.
-//! - `poll_oneoff`: the library's sleep blocks the polling thread, since it makes the file calls, and
-//!   its other waits end milliseconds late ([`crate::timer`]). The number of subscriptions is limited
-//!   here as well.
 //!
 //! The predecessor of preview 1, `wasi_unstable`, has the same signatures and numbers, except for
-//! the structures of `poll_oneoff`.
-
-use std::time::{Duration, Instant};
+//! the structures of `poll_oneoff` ([`super::poll`]).
 
 use runwasi_core::open::{How, Synchronized};
-use tokio::select;
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
 use wasmtime_wasi::{
-    I32Exit, p0,
-    p1::{
-        WasiP1Ctx,
-        wasi_snapshot_preview1::{self as library, WasiSnapshotPreview1},
-    },
+    I32Exit,
+    p1::wasi_snapshot_preview1::{self as library, WasiSnapshotPreview1},
 };
 use wiggle::GuestMemory;
 
 use super::{files::SUCCESS, store::Guest};
-use crate::{
-    timer,
-    wasi::{
-        errno::{self, INVAL},
-        open::Request,
-    },
+use crate::wasi::{
+    errno::{self, INVAL},
+    open::Request,
 };
 
 pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -49,10 +37,13 @@ const NAMETOOLONG: i32 = 37;
 const PATH_MAX: usize = 4096;
 /// All rights of the specification.
 const RIGHTS: i64 = (1 << 30) - 1;
-/// Flags of a descriptor for synchronized calls.
-const DSYNC: i32 = 1 << 1;
-const RSYNC: i32 = 1 << 3;
-const SYNC: i32 = 1 << 4;
+/// Flags of a descriptor: for writes at the end of the file, for calls that do not wait, and for
+/// synchronized ones.
+pub(super) const APPEND: i32 = 1 << 0;
+pub(super) const DSYNC: i32 = 1 << 1;
+pub(super) const NONBLOCK: i32 = 1 << 2;
+pub(super) const RSYNC: i32 = 1 << 3;
+pub(super) const SYNC: i32 = 1 << 4;
 
 /// Arguments of `path_open` in their order.
 type OpenArguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
@@ -70,7 +61,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         )?;
         link_descriptors(linker, module)?;
     }
-    link_poll(linker)
+    Ok(())
 }
 
 /// The memory and the data of the calling guest.
@@ -138,6 +129,7 @@ fn request(lookup: i32, how: i32, rights: i64, inheriting: i64, flags: i32) -> O
             truncate: how & 1 << 3 != 0,
             read: rights & 1 << 1 != 0,
             write: rights & 1 << 6 != 0,
+            append: flags & APPEND != 0,
             synchronized: synchronized(flags),
         },
         directory: how & 1 << 1 != 0,
@@ -205,188 +197,6 @@ fn link_descriptors(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Resul
         },
     )?;
     Ok(())
-}
-
-type PollArguments = (i32, i32, i32, i32);
-
-/// Most subscriptions of one `poll_oneoff`. Each takes microseconds at every wakeup, in which the
-/// call does not yield. Linux limits `poll(2)` in the same way, by `RLIMIT_NOFILE`.
-const MAX_SUBSCRIPTIONS: u32 = 512;
-
-/// True for more subscriptions than one call may have.
-fn beyond(arguments: PollArguments) -> bool {
-    let count = arguments.2.cast_unsigned();
-    if count > MAX_SUBSCRIPTIONS {
-        tracing::debug!(count, limit = MAX_SUBSCRIPTIONS, "refused a poll_oneoff");
-    }
-    count > MAX_SUBSCRIPTIONS
-}
-
-fn link_poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    for version in [Version::Preview1, Version::Unstable] {
-        linker.func_wrap_async(
-            version.module(),
-            "poll_oneoff",
-            move |caller: Caller<'_, Guest>, arguments: PollArguments| {
-                Box::new(poll(caller, arguments, version))
-            },
-        )?;
-    }
-    Ok(())
-}
-
-/// Preview 1, or its predecessor.
-#[derive(Clone, Copy)]
-enum Version {
-    Preview1,
-    Unstable,
-}
-
-impl Version {
-    fn module(self) -> &'static str {
-        match self {
-            Self::Preview1 => PREVIEW1,
-            Self::Unstable => UNSTABLE,
-        }
-    }
-
-    fn subscription(self) -> &'static Subscription {
-        match self {
-            Self::Preview1 => &SUBSCRIPTION,
-            Self::Unstable => &UNSTABLE_SUBSCRIPTION,
-        }
-    }
-
-    /// The library's function.
-    async fn poll(self, caller: &mut Caller<'_, Guest>, a: PollArguments) -> wasmtime::Result<i32> {
-        let (mut memory, Guest { wasi, .. }) = enter(caller)?;
-        match self {
-            Self::Preview1 => library::poll_oneoff(wasi, &mut memory, a.0, a.1, a.2, a.3).await,
-            Self::Unstable => {
-                p0::wasi_unstable::poll_oneoff(wasi, &mut memory, a.0, a.1, a.2, a.3).await
-            }
-        }
-    }
-}
-
-/// Layout of a subscription of `poll_oneoff`: offsets of the fields of a clock, and the size.
-struct Subscription {
-    id: i32,
-    timeout: i32,
-    flags: i32,
-    size: i32,
-}
-
-const SUBSCRIPTION: Subscription = Subscription { id: 16, timeout: 24, flags: 40, size: 48 };
-// The clock of the predecessor has an identifier in front.
-const UNSTABLE_SUBSCRIPTION: Subscription =
-    Subscription { id: 24, timeout: 32, flags: 48, size: 56 };
-/// Clocks with times that a guest can wait for: the real time and the monotonic one.
-const CLOCKS: [i32; 2] = [0, 1];
-/// Offset of the tag of a subscription, and the tag of a clock.
-const TAG: i32 = 8;
-const CLOCK: u8 = 0;
-/// Flag of an absolute time.
-const ABSTIME: u16 = 1;
-/// Size of an event.
-// The user data comes first. All other fields of a clock's event are 0: the error (success), the
-// type (clock), and fields without a meaning for a clock.
-const EVENT: usize = 32;
-
-/// Clock among the subscriptions.
-struct Clock {
-    left: Duration,
-    userdata: [u8; 8],
-}
-
-/// Waits for the first clock with the exact timer, for everything else with the library.
-async fn poll(
-    mut caller: Caller<'_, Guest>,
-    arguments: PollArguments,
-    version: Version,
-) -> wasmtime::Result<i32> {
-    if beyond(arguments) {
-        return Ok(INVAL);
-    }
-    let begin = Instant::now();
-    let clocks = clocks(&mut caller, arguments, version.subscription())?;
-    let Some(first) = clocks.iter().map(|clock| clock.left).min() else {
-        return version.poll(&mut caller, arguments).await;
-    };
-    if clocks.len() == arguments.2.cast_unsigned() as usize {
-        timer::sleep(first).await;
-    } else {
-        select! {
-            // Asked first: what is ready counts, also after the time of a clock.
-            biased;
-            polled = version.poll(&mut caller, arguments) => return polled,
-            () = timer::sleep(first) => {}
-        }
-    }
-    let passed = begin.elapsed().max(first);
-    tell(&mut caller, arguments, clocks.iter().filter(|clock| clock.left <= passed))
-}
-
-/// The clocks among the subscriptions. None of them if the library has to refuse one.
-fn clocks(
-    caller: &mut Caller<'_, Guest>,
-    (subscriptions, _, count, _): PollArguments,
-    at: &Subscription,
-) -> wasmtime::Result<Vec<Clock>> {
-    let mut found = Vec::new();
-    let (memory, guest) = enter(caller)?;
-    for n in 0..count {
-        // Pointers are unsigned: one below 2 GiB may have a field beyond.
-        let subscription = subscriptions.wrapping_add(n.wrapping_mul(at.size));
-        // The library traps on a subscription outside the memory.
-        if read(&memory, subscription, at.size as usize).is_none() {
-            return Ok(Vec::new());
-        }
-        let [tag] = bytes::<1>(&memory, subscription.wrapping_add(TAG))?;
-        if tag != CLOCK {
-            continue;
-        }
-        let clock = i32::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.id))?);
-        let flags = u16::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.flags))?);
-        let timeout = u64::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.timeout))?);
-        let now = match flags & ABSTIME {
-            0 => 0,
-            _ if CLOCKS.contains(&clock) => now(&mut guest.wasi, clock)?,
-            // The library refuses a time of another clock.
-            _ => return Ok(Vec::new()),
-        };
-        let left = Duration::from_nanos(timeout.saturating_sub(now));
-        found.push(Clock { left, userdata: bytes(&memory, subscription)? });
-    }
-    Ok(found)
-}
-
-/// Writes the events of clocks, and their number.
-fn tell<'a>(
-    caller: &mut Caller<'_, Guest>,
-    (_, events, _, counted): PollArguments,
-    clocks: impl Iterator<Item = &'a Clock>,
-) -> wasmtime::Result<i32> {
-    // Again, so that no borrow of the guest's memory is held during the wait.
-    let (mut memory, _) = enter(caller)?;
-    let mut count = 0u32;
-    for clock in clocks {
-        let mut event = [0; EVENT];
-        event[..clock.userdata.len()].copy_from_slice(&clock.userdata);
-        let at = events.wrapping_add((count * EVENT as u32).cast_signed());
-        write(&mut memory, at, &event)?;
-        count += 1;
-    }
-    write(&mut memory, counted, &count.to_le_bytes())?;
-    Ok(SUCCESS)
-}
-
-/// The present time of a clock of the guest, in nanoseconds.
-fn now(wasi: &mut WasiP1Ctx, clock: i32) -> wasmtime::Result<u64> {
-    let mut now = [0; size_of::<u64>()];
-    // In a memory of its own. The error is that of an unknown clock.
-    library::clock_time_get(wasi, &mut GuestMemory::Unshared(&mut now), clock, 0, 0)?;
-    Ok(u64::from_le_bytes(now))
 }
 
 pub(super) fn read<'a>(memory: &'a GuestMemory<'_>, at: i32, length: usize) -> Option<&'a [u8]> {

@@ -9,7 +9,6 @@
 //! while it reads would miss one entry for each removed one.
 
 use std::{
-    ffi::CStr,
     fs::File,
     hash::{DefaultHasher, Hash, Hasher},
     io,
@@ -19,7 +18,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, fstat, openat, seek, statat},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, RawDir, RawDirEntry, SeekFrom, fstat, openat, seek, statat,
+    },
     io::Errno,
 };
 
@@ -94,9 +95,8 @@ fn batch(opened: &File) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     while let Some(entry) = raw.next() {
         let entry = entry?;
-        let next = entry.next_entry_cookie();
         // A file that is gone since has no entry.
-        if let Some(entry) = look(opened, entry.file_name(), next)? {
+        if let Some(entry) = look(opened, &entry)? {
             entries.push(entry);
         }
         // Only this buffer. If all its files are gone, the next one has to tell where to go on.
@@ -107,7 +107,8 @@ fn batch(opened: &File) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn look(directory: impl AsFd, name: &CStr, next: u64) -> io::Result<Option<Entry>> {
+fn look(directory: impl AsFd, raw: &RawDirEntry<'_>) -> io::Result<Option<Entry>> {
+    let name = raw.file_name();
     let relative = matches!(name.to_bytes(), b"." | b"..");
     // `..` leads out of what the guest may see. It counts as the directory itself.
     let seen = if relative {
@@ -115,13 +116,16 @@ fn look(directory: impl AsFd, name: &CStr, next: u64) -> io::Result<Option<Entry
     } else {
         statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
     };
-    let seen = match seen {
+    let (kind, device, inode) = match seen {
+        Ok(seen) => (FileType::from_raw_mode(seen.st_mode), seen.st_dev, seen.st_ino),
         Err(Errno::NOENT) => return Ok(None),
-        seen => seen?,
+        // Listed all the same, as by `readdir(3)`: the place of a mount whose server is gone, or a file
+        // in a directory that may be read and not searched.
+        Err(_) => (raw.file_type(), fstat(&directory)?.st_dev, raw.ino()),
     };
-    let name = name.to_bytes().to_vec();
-    let kind = FileType::from_raw_mode(seen.st_mode);
-    Ok(Some(Entry { name, kind, identity: identity(seen.st_dev, seen.st_ino), next }))
+    let identity = identity(device, inode);
+    let next = raw.next_entry_cookie();
+    Ok(Some(Entry { name: name.to_bytes().to_vec(), kind, identity, next }))
 }
 
 /// Hash of device and inode, as wasmtime-wasi makes it.
@@ -133,7 +137,12 @@ pub(crate) fn identity(device: u64, inode: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
+    use std::{
+        collections::BTreeSet,
+        fs::{self, Permissions},
+        os::unix::fs::{PermissionsExt, symlink},
+        thread,
+    };
 
     use super::*;
 
@@ -202,6 +211,28 @@ mod tests {
         let found = entries.iter().filter(|entry| !entry.is_relative());
         let found = found.map(|entry| String::from_utf8(entry.name.clone()).unwrap()).collect();
         assert_eq!(names, found);
+    }
+
+    #[test]
+    fn entries_that_cannot_be_examined_are_listed_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("inner")).unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o744)).unwrap();
+        let mut listing = Listing::new(&File::open(directory.path()).unwrap()).unwrap();
+        let file = directory.path().join("file");
+        let entries = thread::spawn(move || {
+            // SAFETY: no pointer is passed. The thread, which alone is changed, ends with this user,
+            // who may read the directory and not search it.
+            unsafe { libc::setfsuid(1000) };
+            assert!(fs::metadata(file).is_err());
+            listing.behind(0).map(<[Entry]>::to_vec)
+        });
+        let entries = entries.join().unwrap().unwrap();
+        let kind =
+            |name: &[u8]| entries.iter().find(|entry| entry.name == name).map(|entry| entry.kind);
+        assert_eq!(kind(b"inner"), Some(FileType::Directory));
+        assert_eq!(kind(b"file"), Some(FileType::RegularFile));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::{fs::File, io, sync::Arc};
 
 use runwasi_core::{
     InstanceSpec,
-    open::{self, How, Opened},
+    open::{self, How, Opened, Synchronized},
     paths::Start,
 };
+use rustix::fs::{OFlags, fcntl_getfl};
 use wasmtime_wasi::{
     FsPerms, OpenMode,
     filesystem::{self, Descriptor, Dir},
@@ -52,12 +53,12 @@ pub(crate) async fn open(
     if only_directory && (how.create || how.exclusive || how.truncate) {
         return Err(error(libc::EINVAL));
     }
-    // Creating and cutting need the right to write, as they do in wasmtime-wasi.
-    let given = how;
-    how.write |= how.create || how.truncate;
+    // What cuts a file writes to it, as in wasmtime-wasi. What creates one does not, as in `open(2)`: the
+    // file may be there, and its guest may have the right to read it alone.
+    how.read |= !how.write;
+    how.write |= how.truncate;
     how.exclusive &= how.create;
-    how.read |= !given.write;
-    if permissions.write_not_permitted() && how.write {
+    if permissions.write_not_permitted() && (how.write || how.create) {
         return Err(error(libc::EROFS));
     }
     let mode = mode(how);
@@ -84,6 +85,19 @@ pub(crate) fn file_of(descriptor: &Descriptor) -> &Arc<File> {
         Descriptor::File(file) => &file.file,
         Descriptor::Dir(directory) => &directory.dir,
     }
+}
+
+/// Completion of a file's writes, as it was opened.
+pub(crate) fn synchronized(file: &File) -> io::Result<Synchronized> {
+    let flags = fcntl_getfl(file)?;
+    // `O_SYNC` includes the bit of `O_DSYNC`.
+    Ok(if flags.contains(OFlags::SYNC) {
+        Synchronized::File
+    } else if flags.contains(OFlags::DSYNC) {
+        Synchronized::Data
+    } else {
+        Synchronized::No
+    })
 }
 
 fn mode(how: How) -> OpenMode {

@@ -50,6 +50,28 @@ impl Standard {
         }
     }
 
+    /// True for stdin.
+    pub(crate) fn is_input(&self) -> bool {
+        matches!(self, Self::Input(_))
+    }
+
+    /// True for a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        match self {
+            Self::Input(stream) => stream.is_terminal(),
+            Self::Output(stream) => stream.is_terminal(),
+        }
+    }
+
+    /// Waits until it can be read or written.
+    pub(crate) async fn ready(&self) {
+        // Dropped, because the call that follows reports the same error.
+        let _ = match self {
+            Self::Input(Stdin(input)) => input.readable().await,
+            Self::Output(Stdout(output)) => output.writable().await,
+        };
+    }
+
     /// Reads some bytes. None at the end.
     pub(crate) async fn read(&self, size: usize) -> io::Result<Vec<u8>> {
         let Self::Input(Stdin(input)) = self else { return Err(bad()) };
@@ -133,11 +155,15 @@ impl InputStream for Stdin {
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        // Nothing is there at once.
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
         loop {
             self.0.readable().await.map_err(failed)?;
             let bytes = self.read(size)?;
             // No bytes after stale readiness: waits again.
-            if size == 0 || !bytes.is_empty() {
+            if !bytes.is_empty() {
                 return Ok(bytes);
             }
         }

@@ -1,6 +1,6 @@
 //! Descriptors of preview 1, whose files are opened by ourselves. Part of `guests.rs`.
 
-use super::{Bed, Result};
+use super::{Bed, Result, sleep::status_with_idle_stdin};
 
 /// Checks one step after the other; its exit status is the number of the first that fails.
 const STEPS: &str = r#"(module
@@ -91,4 +91,283 @@ async fn descriptors_name_their_files_through_closing_and_renumbering() -> Resul
         assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
     }
     Ok(())
+}
+
+/// Functions and helpers of the guests below; each checks one step after the other, as above.
+const COMMON: &str = r#"
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pread"
+    (func $pread (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pwrite"
+    (func $pwrite (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_seek" (func $seek (param i32 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_tell" (func $tell (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $stat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_set_flags"
+    (func $set_flags (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff"
+    (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "x") (data (i32.const 110) "d") (data (i32.const 120) "dev/stdin")
+  (data (i32.const 140) "dev/stdout") (data (i32.const 160) "abcdef")
+  (func $check (param $step i32) (param $got i32) (param $wanted i32)
+    (if (i32.ne (local.get $got) (local.get $wanted)) (then (call $exit (local.get $step)))))
+  ;; The vector at 8: bytes to read or to write.
+  (func $bytes (param $at i32) (param $length i32)
+    (i32.store (i32.const 8) (local.get $at)) (i32.store (i32.const 12) (local.get $length)))
+  ;; Opens below the root, and returns the descriptor.
+  (func $open (param $step i32) (param $name i32) (param $length i32) (param $how i32)
+    (param $rights i64) (param $flags i32) (result i32)
+    (call $check (local.get $step)
+      (call $path_open (i32.const 3) (i32.const 1) (local.get $name) (local.get $length)
+        (local.get $how) (local.get $rights) (i64.const 0) (local.get $flags) (i32.const 0))
+      (i32.const 0))
+    (i32.load (i32.const 0)))
+"#;
+
+/// Runs a guest of these steps in a container with a file, a directory, and a stdin that has nothing.
+async fn run_steps(steps: &str) -> Result {
+    let bed = Bed::new(10).await?;
+    let module = format!("(module {COMMON} {steps})");
+    let bundle = bed.harness.bundle("c", &["/m"]).file("/m", module);
+    let bundle = bundle.file("/x", "....").file("/d/inner", "inner").devices();
+    assert_eq!(status_with_idle_stdin(&bed, bundle).await?, (0, String::new()));
+    Ok(())
+}
+
+/// As Linux does it, which has no offset for a file that appends.
+#[tokio::test]
+async fn file_appends_as_long_as_its_flag_is_set() -> Result {
+    run_steps(
+        r#"(func $written (param $step i32) (param $fd i32) (param $at i32)
+          (call $bytes (local.get $at) (i32.const 1))
+          (call $check (local.get $step)
+            (call $write (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 0)))
+        (func $written_at_1 (param $step i32) (param $fd i32) (param $at i32)
+          (call $bytes (local.get $at) (i32.const 1))
+          (call $check (local.get $step)
+            (call $pwrite (local.get $fd) (i32.const 8) (i32.const 1) (i64.const 1) (i32.const 16))
+            (i32.const 0)))
+        (func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 100) (i32.const 1) (i32.const 0) (i64.const 66)
+              (i32.const 1)))
+          (call $written (i32.const 2) (local.get $fd) (i32.const 160))
+          (call $written_at_1 (i32.const 3) (local.get $fd) (i32.const 161))
+          (call $check (i32.const 4)
+            (call $set_flags (local.get $fd) (i32.const 0)) (i32.const 0))
+          (call $written_at_1 (i32.const 5) (local.get $fd) (i32.const 162))
+          (call $check (i32.const 6)
+            (call $set_flags (local.get $fd) (i32.const 1)) (i32.const 0))
+          (call $written (i32.const 7) (local.get $fd) (i32.const 163))
+          ;; "....", then "ab" at the end, "c" at 1, and "d" at the end.
+          (call $bytes (i32.const 200) (i32.const 100))
+          (call $check (i32.const 8)
+            (call $pread (local.get $fd) (i32.const 8) (i32.const 1) (i64.const 0) (i32.const 16))
+            (i32.const 0))
+          (call $check (i32.const 9) (i32.load (i32.const 16)) (i32.const 7))
+          (call $check (i32.const 10) (i32.load (i32.const 200)) (i32.const 0x2e2e632e))
+          (call $check (i32.const 11)
+            (i32.and (i32.load (i32.const 204)) (i32.const 0xffffff)) (i32.const 0x646261))
+          (call $check (i32.const 12)
+            (call $tell (local.get $fd) (i32.const 16)) (i32.const 0))
+          (call $check (i32.const 13) (i32.load (i32.const 16)) (i32.const 7)))"#,
+    )
+    .await
+}
+
+/// As with `poll(2)`.
+#[tokio::test]
+async fn file_is_ready_at_once_and_a_stream_when_it_has_something() -> Result {
+    run_steps(
+        r#";; Polls a descriptor without waiting, and the clock: the number of events must be that.
+        (func $polled (param $step i32) (param $fd i32) (param $kind i32) (param $wanted i32)
+          (i32.store8 (i32.const 312) (local.get $kind))
+          (i32.store (i32.const 320) (local.get $fd))
+          (i32.store8 (i32.const 360) (i32.const 0)) (i32.store (i32.const 368) (i32.const 1))
+          (call $check (local.get $step)
+            (call $poll (i32.const 304) (i32.const 512) (i32.const 2) (i32.const 16))
+            (i32.const 0))
+          (call $check (local.get $step) (i32.load (i32.const 16)) (local.get $wanted))
+          ;; A stream that is not ready leaves the event of the clock.
+          (call $check (local.get $step) (i32.load8_u (i32.const 522))
+            (select (local.get $kind) (i32.const 0) (i32.eq (local.get $wanted) (i32.const 2)))))
+        (func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 100) (i32.const 1) (i32.const 0) (i64.const 66)
+              (i32.const 0)))
+          (call $polled (i32.const 2) (local.get $fd) (i32.const 1) (i32.const 2))
+          (call $polled (i32.const 3) (local.get $fd) (i32.const 2) (i32.const 2))
+          ;; At its end, too, and without the flag of a closed connection.
+          (call $check (i32.const 4)
+            (call $seek (local.get $fd) (i64.const 100) (i32.const 0) (i32.const 16))
+            (i32.const 0))
+          (call $polled (i32.const 5) (local.get $fd) (i32.const 1) (i32.const 2))
+          (call $check (i32.const 6) (i32.load16_u (i32.const 536)) (i32.const 0))
+          (call $polled (i32.const 7) (i32.const 0) (i32.const 1) (i32.const 1))
+          (call $polled (i32.const 8)
+            (call $open (i32.const 9) (i32.const 120) (i32.const 9) (i32.const 0) (i64.const 2)
+              (i32.const 0))
+            (i32.const 1) (i32.const 1))
+          (call $polled (i32.const 10) (i32.const 1) (i32.const 2) (i32.const 2))
+          (call $polled (i32.const 11)
+            (call $open (i32.const 12) (i32.const 140) (i32.const 10) (i32.const 0) (i64.const 64)
+              (i32.const 0))
+            (i32.const 2) (i32.const 2))
+          ;; A directory, and the wrong way.
+          (i32.store (i32.const 320) (i32.const 3))
+          (call $check (i32.const 13)
+            (call $poll (i32.const 304) (i32.const 512) (i32.const 1) (i32.const 16))
+            (i32.const 8))
+          (i32.store (i32.const 320) (i32.const 0))
+          (call $check (i32.const 14)
+            (call $poll (i32.const 304) (i32.const 512) (i32.const 1) (i32.const 16))
+            (i32.const 8)))"#,
+    )
+    .await
+}
+
+/// Below it a C library opens files only for what it may hand on.
+#[tokio::test]
+async fn opened_directory_hands_on_the_right_to_write() -> Result {
+    run_steps(
+        r#"(func (export "_start")
+          (call $check (i32.const 2)
+            (call $stat
+              (call $open (i32.const 1) (i32.const 110) (i32.const 1) (i32.const 2) (i64.const 2)
+                (i32.const 0))
+              (i32.const 400))
+            (i32.const 0))
+          (call $check (i32.const 3) (i32.load8_u (i32.const 400)) (i32.const 3))
+          ;; Files are read, written and sought, the directory itself is listed.
+          (call $check (i32.const 4)
+            (i32.and (i32.load (i32.const 408)) (i32.const 0x4046)) (i32.const 0x4000))
+          (call $check (i32.const 5)
+            (i32.and (i32.load (i32.const 416)) (i32.const 0x4046)) (i32.const 0x4046))
+          ;; As of the root, which is a preopen.
+          (call $check (i32.const 6) (call $stat (i32.const 3) (i32.const 432)) (i32.const 0))
+          (call $check (i32.const 7) (i32.load (i32.const 408)) (i32.load (i32.const 440)))
+          (call $check (i32.const 8) (i32.load (i32.const 416)) (i32.load (i32.const 448))))"#,
+    )
+    .await
+}
+
+#[tokio::test]
+async fn flags_of_a_synchronized_file_are_its_own_and_may_be_set_again() -> Result {
+    run_steps(
+        r#"(func $flags (param $step i32) (param $fd i32) (param $wanted i32)
+          (call $check (local.get $step)
+            (call $stat (local.get $fd) (i32.const 400)) (i32.const 0))
+          (call $check (local.get $step) (i32.load16_u (i32.const 402)) (local.get $wanted)))
+        (func $opened (param $step i32) (param $flag i32) (result i32)
+          (call $open (local.get $step) (i32.const 100) (i32.const 1) (i32.const 0) (i64.const 66)
+            (local.get $flag)))
+        (func $set (param $step i32) (param $fd i32) (param $flags i32) (param $wanted i32)
+          (call $check (local.get $step)
+            (call $set_flags (local.get $fd) (local.get $flags)) (local.get $wanted)))
+        (func (export "_start") (local $data i32) (local $file i32)
+          (local.set $data (call $opened (i32.const 1) (i32.const 2)))
+          (local.set $file (call $opened (i32.const 2) (i32.const 17)))
+          (call $flags (i32.const 3) (local.get $data) (i32.const 2))
+          (call $flags (i32.const 4) (local.get $file) (i32.const 17))
+          (call $set (i32.const 5) (local.get $data) (i32.const 7) (i32.const 0))
+          (call $flags (i32.const 6) (local.get $data) (i32.const 7))
+          (call $set (i32.const 7) (local.get $file) (i32.const 16) (i32.const 0))
+          (call $flags (i32.const 8) (local.get $file) (i32.const 16))
+          ;; What it has not cannot be added.
+          (call $set (i32.const 9) (local.get $data) (i32.const 16) (i32.const 28))
+          (call $flags (i32.const 10) (local.get $data) (i32.const 7)))"#,
+    )
+    .await
+}
+
+#[tokio::test]
+async fn standard_stream_by_its_name_has_no_position() -> Result {
+    run_steps(
+        r#"(func $none (param $step i32) (param $fd i32) (param $rights i64)
+          (call $check (local.get $step)
+            (call $seek (local.get $fd) (i64.const 0) (i32.const 1) (i32.const 16))
+            (i32.const 70))
+          (call $check (local.get $step)
+            (call $tell (local.get $fd) (i32.const 16)) (i32.const 70))
+          (call $bytes (i32.const 200) (i32.const 10))
+          (call $check (local.get $step)
+            (call $pread (local.get $fd) (i32.const 8) (i32.const 1) (i64.const 0) (i32.const 16))
+            (i32.const 70))
+          ;; What the process's own stream of the kind tells: no terminal, and this right alone.
+          (call $check (local.get $step)
+            (call $stat (local.get $fd) (i32.const 400)) (i32.const 0))
+          (call $check (local.get $step) (i32.load8_u (i32.const 400)) (i32.const 0))
+          (call $check (local.get $step)
+            (i64.eq (i64.load (i32.const 408)) (local.get $rights)) (i32.const 1)))
+        (func (export "_start")
+          (call $none (i32.const 2)
+            (call $open (i32.const 1) (i32.const 120) (i32.const 9) (i32.const 0) (i64.const 2)
+              (i32.const 0))
+            (i64.const 2))
+          (call $none (i32.const 4)
+            (call $open (i32.const 3) (i32.const 140) (i32.const 10) (i32.const 0) (i64.const 64)
+              (i32.const 0))
+            (i64.const 64)))"#,
+    )
+    .await
+}
+
+/// As with `open(2)`: the guest may have no right to write to it.
+#[tokio::test]
+async fn file_that_is_created_if_missing_is_open_for_reading_alone() -> Result {
+    run_steps(
+        r#"(func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 100) (i32.const 1) (i32.const 1) (i64.const 2)
+              (i32.const 0)))
+          (call $bytes (i32.const 200) (i32.const 4))
+          (call $check (i32.const 2)
+            (call $read (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 0))
+          (call $check (i32.const 3) (i32.load (i32.const 200)) (i32.const 0x2e2e2e2e))
+          (call $check (i32.const 4)
+            (call $write (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 8))
+          ;; A missing one is created.
+          (call $check (i32.const 5)
+            (call $read
+              (call $open (i32.const 6) (i32.const 160) (i32.const 6) (i32.const 1) (i64.const 2)
+                (i32.const 0))
+              (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 0))
+          (call $check (i32.const 7) (i32.load (i32.const 16)) (i32.const 0)))"#,
+    )
+    .await
+}
+
+#[tokio::test]
+async fn nothing_is_read_at_once_from_an_idle_stdin() -> Result {
+    run_steps(
+        r#"(func $nothing (param $step i32) (param $fd i32) (param $count i32)
+          (i32.store (i32.const 16) (i32.const 1))
+          (call $check (local.get $step)
+            (call $read (local.get $fd) (i32.const 8) (local.get $count) (i32.const 16))
+            (i32.const 0))
+          (call $check (local.get $step) (i32.load (i32.const 16)) (i32.const 0)))
+        (func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 120) (i32.const 9) (i32.const 0) (i64.const 2)
+              (i32.const 0)))
+          (call $bytes (i32.const 200) (i32.const 0))
+          (call $nothing (i32.const 2) (i32.const 0) (i32.const 1))
+          (call $nothing (i32.const 3) (local.get $fd) (i32.const 1))
+          (call $nothing (i32.const 4) (i32.const 0) (i32.const 0))
+          ;; Not of an output, and of no descriptor.
+          (call $check (i32.const 5)
+            (call $read (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)) (i32.const 8))
+          (call $check (i32.const 6)
+            (call $read (i32.const 99) (i32.const 8) (i32.const 1) (i32.const 16)) (i32.const 8)))"#,
+    )
+    .await
 }

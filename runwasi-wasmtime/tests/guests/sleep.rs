@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use runwasi_core::testing::BundleBuilder;
+
 use super::{Bed, Result, components};
 
 /// A short sleep, where a timer of whole milliseconds is ten times too long.
@@ -111,9 +113,17 @@ async fn native() -> Result<Duration> {
     Ok(tokio::task::spawn_blocking(timed).await?)
 }
 
-/// Runs the guest, with a stdin that has nothing and does not end.
 async fn status(bed: &Bed, guest: Vec<u8>) -> Result<(u32, String)> {
-    let bundle = bed.harness.bundle("c", &["/sleep"]).file("/sleep", guest).write()?;
+    let bundle = bed.harness.bundle("c", &["/sleep"]).file("/sleep", guest);
+    status_with_idle_stdin(bed, bundle).await
+}
+
+/// Runs a guest with a stdin that has nothing and does not end. Returns its status and stderr.
+pub(crate) async fn status_with_idle_stdin(
+    bed: &Bed,
+    bundle: BundleBuilder,
+) -> Result<(u32, String)> {
+    let bundle = bundle.write()?;
     // Of the run before. None is there at first.
     let _ = std::fs::remove_dir_all(bed.harness.directory().join("fifo"));
     let pipes = bed.harness.pipes("c")?;

@@ -29,6 +29,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         missing_places_are_made
         missing_working_directory_is_made
         removal_while_reading_removes_every_file
+        appends_to_an_overlay_go_to_the_end
         volumes_lie_in_the_order_of_the_config
         tmpfs_holds_what_it_may_and_no_more
         null_swallows_and_gives_nothing;
@@ -96,6 +97,7 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         read_only_root_refuses_writes_and_volumes_take_them
         missing_working_directory_is_made
         removal_while_reading_removes_every_file
+        appends_to_an_overlay_go_to_the_end
         single_files_are_mounted
         dev_is_our_own_and_small
         names_of_the_standard_streams_are_the_processes_own

@@ -126,6 +126,18 @@ impl Drop for Merged {
     }
 }
 
+pub(crate) fn appends_to_an_overlay_go_to_the_end(c: &mut Containers) -> Result<()> {
+    let tree = Tree::new(c)?;
+    let merged = Merged::new(&tree)?;
+    let at =
+        json!({ "destination": "/m", "type": "bind", "source": "merged", "options": ["bind"] });
+    let mut tree = tree.mount(at);
+    let out = tree.run(c, &["append", "/m/file", "first ", "second ", "third"])?.ok()?;
+    ensure!(out.out() == "first second third\n", "{out}");
+    ensure!(fs::read_to_string(merged.0.join("file"))? == "first second third");
+    Ok(())
+}
+
 pub(crate) fn removal_while_reading_removes_every_file(c: &mut Containers) -> Result<()> {
     let tree = Tree::new(c)?;
     let merged = Merged::new(&tree)?;

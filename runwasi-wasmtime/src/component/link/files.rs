@@ -56,6 +56,8 @@ macro_rules! request {
                 truncate: $how.contains(OpenFlags::TRUNCATE),
                 read: $flags.contains(DescriptorFlags::READ),
                 write: $flags.contains(DescriptorFlags::WRITE),
+                // That of a stream: `append-via-stream`.
+                append: false,
                 // Linux has no `O_RSYNC` of its own: it is `O_SYNC`.
                 synchronized: if $flags.intersects(
                     DescriptorFlags::FILE_INTEGRITY_SYNC | DescriptorFlags::REQUESTED_WRITE_SYNC,

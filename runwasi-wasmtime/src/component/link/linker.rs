@@ -9,8 +9,8 @@ use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use super::{
-    clocks, config, files, keyvalue, names, parts, paths, poll, sockets, streams_p2, streams_p3,
-    sync,
+    clocks, config, files, flags, keyvalue, names, parts, paths, poll, sockets, streams_p2,
+    streams_p3, sync,
 };
 use crate::component::store::Component;
 
@@ -26,6 +26,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     files::link(&mut linker)?;
     paths::link(&mut linker)?;
     sync::link(&mut linker)?;
+    flags::link(&mut linker)?;
     streams_p2::link(&mut linker)?;
     sockets::link(&mut linker)?;
     names::link(&mut linker)?;

@@ -7,6 +7,7 @@
 //! | `place` | directory of a call with a path |
 //! | `paths` | replacements for its other functions with a path |
 //! | `sync` | replacements for its syncs of files |
+//! | `flags` | replacements for its `get-flags` |
 //! | `streams_p2` | replacements for wasmtime-wasi's streams of files of p2 |
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
@@ -19,6 +20,7 @@
 mod clocks;
 mod config;
 mod files;
+mod flags;
 mod keyvalue;
 pub(crate) mod linker;
 mod names;

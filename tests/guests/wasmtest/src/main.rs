@@ -19,6 +19,7 @@ usage: wasmtest [COMMAND]
   sleep SECONDS      sleep; fractions are allowed
   exit CODE          end with this exit code (0 to 255)
   write FILE TEXT    write exactly TEXT to FILE
+  append FILE TEXT...  write each TEXT to the end of FILE, print FILE
   sync FILE TEXT     write exactly TEXT to FILE and wait until the disk has the file
   sync-data FILE TEXT  the same for its content
   fill FILE KIB      write that many KiB to FILE
@@ -81,6 +82,7 @@ fn run(args: &[String]) -> Outcome {
             fs::write(file, text).map_err(|error| format!("write {file}: {error}"))?;
             done()
         }
+        ["append", file, texts @ ..] => append(file, texts),
         ["sync", file, text] => named("sync", file, synced(file, text, fs::File::sync_all)),
         ["sync-data", file, text] => named("sync", file, synced(file, text, fs::File::sync_data)),
         ["fill", file, kib] => named(
@@ -129,6 +131,15 @@ fn run(args: &[String]) -> Outcome {
 fn named(what: &str, path: &str, result: io::Result<()>) -> Outcome {
     result.map_err(|error| format!("{what} {path}: {error}"))?;
     done()
+}
+
+fn append(file: &str, texts: &[&str]) -> Outcome {
+    let appended = |text: &&str| -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(file)?;
+        file.write_all(text.as_bytes())
+    };
+    texts.iter().try_for_each(appended).map_err(|error| format!("append {file}: {error}"))?;
+    line(&fs::read_to_string(file)?)
 }
 
 fn synced(file: &str, text: &str, sync: fn(&fs::File) -> io::Result<()>) -> io::Result<()> {
