@@ -38,7 +38,8 @@ pub struct How {
     /// Open for writing.
     pub write: bool,
     /// Write at the end of the file, wherever it is.
-    // Of the open file, not of each write (`RWF_APPEND`): overlayfs of Linux 5.10 to 6.7 ignores that.
+    // Of the open file, not of each write (`RWF_APPEND`), which overlayfs of Linux 5.10 to 6.7
+    // ignores.
     pub append: bool,
     /// Completion of each write.
     pub synchronized: Synchronized,

@@ -126,8 +126,13 @@ impl WasmtimeInstance {
         let ended = ended.map_err(|error| store.data().explain(error));
         // Nothing of it goes on, whether it has returned or not.
         drop(running);
-        // Freed now: the report may wait for a reader of stderr.
+        // An error: the guest has filled its table, and what it has not waited for is lost.
+        let mut outputs = store.data_mut().outputs().unwrap_or_default();
+        // Freed now: the output and the report may wait for a reader.
         drop(store);
+        for output in &mut outputs {
+            output.ready().await;
+        }
         Ok(exit::status(ended, &self.spec).await)
     }
 }

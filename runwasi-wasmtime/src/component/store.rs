@@ -10,7 +10,14 @@ use runwasi_core::{
     resources::memory::BeyondLimit, rootfs::Upper, stdio::Stdio,
 };
 use wasmtime::{Engine, Store, component::ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{
+    WasiCtx, WasiCtxView, WasiView,
+    cli::{StdoutStream, WasiCliView},
+    p2::{
+        DynOutputStream,
+        bindings::cli::{stderr::Host as _, stdout::Host as _},
+    },
+};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::descriptors::Descriptors;
@@ -187,6 +194,23 @@ impl Component {
     pub(super) fn stream(&self, file: &Arc<File>) -> Option<Standard> {
         let found = self.streams.iter().find(|(opened, _)| opened.as_ptr() == Arc::as_ptr(file));
         found.map(|(_, stream)| stream.clone())
+    }
+
+    /// Streams of the guest's output. Each is ready when all that the guest has written is.
+    pub(crate) fn outputs(&mut self) -> wasmtime::Result<Vec<DynOutputStream>> {
+        let named = self.streams.iter().filter_map(|(_, stream)| match stream {
+            Standard::Output(stdout) => Some(stdout.p2_stream()),
+            Standard::Input(_) => None,
+        });
+        let mut outputs: Vec<_> = named.collect();
+        let (stdout, stderr) = {
+            let mut cli = self.cli();
+            (cli.get_stdout()?, cli.get_stderr()?)
+        };
+        for stream in [stdout, stderr] {
+            outputs.push(self.table.delete(stream)?);
+        }
+        Ok(outputs)
     }
 
     /// Counts a dropped socket.

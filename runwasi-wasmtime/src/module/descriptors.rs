@@ -1,11 +1,11 @@
 //! Calls of WASI preview 1 about a descriptor itself: its flags, its rights, and its position.
 //!
-//! - `fd_fdstat_get`: the library takes some flags for others, and gives a directory that is no preopen
-//!   no right to write for what is opened below. A C library then opens files for reading only.
-//! - `fd_fdstat_set_flags`: the library appends by a flag of each write, which overlayfs may ignore.
-//!   So the open file has to append ([`crate::wasi::sink`]).
-//! - `fd_seek`, `fd_tell`, `fd_pread`: the library takes a standard stream that was opened by its name
-//!   for a file.
+//! - `fd_fdstat_get`: the library takes some flags for others, and gives a directory that is no
+//!   preopen no right to write for what is below. A C library then opens files for reading only.
+//! - `fd_fdstat_set_flags`: the library appends by a flag of each write, which overlayfs may ignore,
+//!   so the open file has to append ([`crate::wasi::sink`]).
+//! - `fd_seek`, `fd_tell`, `fd_pread`: the library takes a standard stream that was opened by its
+//!   name for a file.
 
 use std::{fs::File, io, sync::Arc};
 
@@ -39,8 +39,8 @@ const FD_WRITE: u64 = 1 << 6;
 /// `path_filestat_get`, `path_filestat_set_times`, `fd_filestat_get`, `fd_filestat_set_times`, and
 /// `path_symlink` to `path_unlink_file`.
 const OF_DIRECTORY: u64 = 0x3ff << 9 | 1 << 20 | 1 << 21 | 1 << 23 | 0x7 << 24;
-/// Those of a file: `fd_datasync` to `fd_allocate`, `fd_filestat_get` to `fd_filestat_set_times`, and
-/// `poll_fd_readwrite`.
+/// Those of a file: `fd_datasync` to `fd_allocate`, `fd_filestat_get` to `fd_filestat_set_times`,
+/// and `poll_fd_readwrite`.
 const OF_FILE: u64 = 0x1ff | 0x7 << 21 | 1 << 27;
 
 /// Replaces functions that the library has linked. The linker must allow it.
@@ -182,8 +182,8 @@ fn set_flags(mut caller: Caller<'_, Guest>, fd: i32, flags: i32) -> wasmtime::Re
     library::fd_fdstat_set_flags(&mut guest.wasi, &mut memory, fd, flags)
 }
 
-/// Changes the flags of a file that can be changed. Returns them without those that it has for good,
-/// which the library refuses, as it does those that it cannot get.
+/// Changes the flags of a file that can be changed. Returns them without those that it has for
+/// good, which the library refuses, as it does those that it cannot get.
 fn change(file: &File, flags: i32) -> io::Result<i32> {
     let flags = match synchronized(file)? {
         Synchronized::No => flags,

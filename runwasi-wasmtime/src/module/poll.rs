@@ -1,8 +1,8 @@
 //! `poll_oneoff` of WASI preview 1 and of its predecessor.
 //!
-//! The library's sleep blocks the polling thread, since it makes the file calls, and its other waits
-//! end milliseconds late ([`crate::timer`]). It asks if a file is ready by reading it on threads
-//! outside the container's bound. Here all waits are our own, as `poll(2)` has them:
+//! The library's sleep blocks the polling thread, since it makes the file calls, and its other
+//! waits end milliseconds late ([`crate::timer`]). It asks if a file is ready by reading it on
+//! threads outside the container's bound. Here all waits are our own, as `poll(2)` has them:
 //!
 //! | subscription | ready |
 //! |---|---|

@@ -63,8 +63,8 @@ fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
         builder.env(name, value);
     }
     builder.stdin(Stdin(spec.stdio.stdin.clone()));
-    builder.stdout(Stdout(spec.stdio.stdout.clone()));
-    builder.stderr(Stdout(spec.stdio.stderr.clone()));
+    builder.stdout(Stdout::new(spec.stdio.stdout.clone()));
+    builder.stderr(Stdout::new(spec.stdio.stderr.clone()));
     builder.max_random_size(RANDOM_PART);
     // Only the polling thread has the guest's credentials, and its CPU time is the container's. If
     // the calls may wait, `runwasi_core` polls the guest on a thread that no other guest needs.

@@ -119,8 +119,8 @@ fn look(directory: impl AsFd, raw: &RawDirEntry<'_>) -> io::Result<Option<Entry>
     let (kind, device, inode) = match seen {
         Ok(seen) => (FileType::from_raw_mode(seen.st_mode), seen.st_dev, seen.st_ino),
         Err(Errno::NOENT) => return Ok(None),
-        // Listed all the same, as by `readdir(3)`: the place of a mount whose server is gone, or a file
-        // in a directory that may be read and not searched.
+        // Listed all the same, as by `readdir(3)`: the place of a mount whose server is gone, or a
+        // file in a directory that may be read and not searched.
         Err(_) => (raw.file_type(), fstat(&directory)?.st_dev, raw.ino()),
     };
     let identity = identity(device, inode);
@@ -222,8 +222,8 @@ mod tests {
         let mut listing = Listing::new(&File::open(directory.path()).unwrap()).unwrap();
         let file = directory.path().join("file");
         let entries = thread::spawn(move || {
-            // SAFETY: no pointer is passed. The thread, which alone is changed, ends with this user,
-            // who may read the directory and not search it.
+            // SAFETY: no pointer is passed. The thread, which alone is changed, ends with this
+            // user, who may read the directory and not search it.
             unsafe { libc::setfsuid(1000) };
             assert!(fs::metadata(file).is_err());
             listing.behind(0).map(<[Entry]>::to_vec)

@@ -1,10 +1,11 @@
 //! Writes of a stream to a file, of both versions of components: at a position that follows them, or
 //! at the end of the file.
 //!
-//! Overlayfs of Linux 5.10 to 6.7 ignores `RWF_APPEND`, and writes at the given offset instead: at the
-//! begin of the file. It obeys the flag `O_APPEND` of an open file. A descriptor of a component may have
-//! both kinds of streams, so the flag is set for each write at the end. No other write comes between:
-//! the thread that polls the component makes all of them, and no other process has the open file.
+//! Overlayfs of Linux 5.10 to 6.7 ignores `RWF_APPEND`, and writes at the given offset instead: at
+//! the begin of the file. It obeys the flag `O_APPEND` of an open file. A descriptor of a component
+//! may have both kinds of streams, so the flag is set for each write at the end. No other write
+//! comes between: the thread that polls the component makes all of them, and no other process has
+//! the open file.
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 

@@ -2,19 +2,24 @@
 //!
 //! wasmtime-wasi's own adapters copy in a separate task and lose its last bytes when the task is
 //! dropped. These adapters write to the pipe from the guest's call: when the call returns, the
-//! bytes are in the pipe.
+//! bytes are in the pipe. The exception is `write` of p2, which must not wait and accepts more than
+//! may fit: [`Pending`] has the rest, and the guest waits for it when it drops the stream or ends.
 
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use runwasi_core::stdio::{
-    Stdio,
-    streams::{Input, Output},
+use bytes::{Buf, Bytes, BytesMut};
+use runwasi_core::{
+    lock::Mutex,
+    stdio::{
+        Stdio,
+        streams::{Input, Output},
+    },
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::{
@@ -31,7 +36,21 @@ pub(crate) struct Stdin(pub(crate) Input);
 
 /// Stdout or stderr of a guest.
 #[derive(Clone)]
-pub(crate) struct Stdout(pub(crate) Output);
+pub(crate) struct Stdout {
+    output: Output,
+    /// Shared by all streams of p2.
+    // Locked for one write that does not wait.
+    pending: Arc<Mutex<Pending>>,
+}
+
+/// What a `write` of p2 has left.
+#[derive(Default)]
+struct Pending {
+    /// Bytes that the pipe has not taken yet. No more are accepted until they are written.
+    bytes: Bytes,
+    /// Error of their write, for the next call of the guest.
+    error: Option<io::Error>,
+}
 
 /// A standard stream that a guest has opened by its name in `/dev`.
 #[derive(Clone)]
@@ -45,8 +64,8 @@ impl Standard {
     pub(crate) fn of(stdio: &Stdio, number: u32) -> Self {
         match number {
             0 => Self::Input(Stdin(stdio.stdin.clone())),
-            1 => Self::Output(Stdout(stdio.stdout.clone())),
-            _ => Self::Output(Stdout(stdio.stderr.clone())),
+            1 => Self::Output(Stdout::new(stdio.stdout.clone())),
+            _ => Self::Output(Stdout::new(stdio.stderr.clone())),
         }
     }
 
@@ -68,7 +87,7 @@ impl Standard {
         // Dropped, because the call that follows reports the same error.
         let _ = match self {
             Self::Input(Stdin(input)) => input.readable().await,
-            Self::Output(Stdout(output)) => output.writable().await,
+            Self::Output(Stdout { output, .. }) => output.writable().await,
         };
     }
 
@@ -83,7 +102,7 @@ impl Standard {
 
     /// Writes all bytes.
     pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let Self::Output(Stdout(output)) = self else { return Err(bad()) };
+        let Self::Output(Stdout { output, .. }) = self else { return Err(bad()) };
         output.write_all(bytes).await
     }
 }
@@ -170,9 +189,37 @@ impl InputStream for Stdin {
     }
 }
 
+impl Stdout {
+    pub(crate) fn new(output: Output) -> Self {
+        Self { output, pending: Arc::default() }
+    }
+
+    /// Writes the pending bytes that fit now. False if some are left.
+    fn try_send(&self) -> bool {
+        let mut pending = self.pending.lock();
+        while !pending.bytes.is_empty() && pending.error.is_none() {
+            match self.output.try_write(&pending.bytes) {
+                Ok(written) => pending.bytes.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => pending.error = Some(error),
+            }
+        }
+        true
+    }
+
+    /// Writes the pending bytes, unless that fails.
+    pub(crate) async fn send(&self) {
+        while !self.try_send() {
+            if let Err(error) = self.output.writable().await {
+                self.pending.lock().error = Some(error);
+            }
+        }
+    }
+}
+
 impl IsTerminal for Stdout {
     fn is_terminal(&self) -> bool {
-        self.0.is_terminal()
+        self.output.is_terminal()
     }
 }
 
@@ -182,7 +229,7 @@ impl StdoutStream for Stdout {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Writer { output: self.0.clone(), pending: Bytes::new(), error: None })
+        Box::new(Writer(self.clone()))
     }
 }
 
@@ -193,10 +240,10 @@ impl AsyncWrite for Stdout {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            match self.0.try_write(bytes) {
+            match self.output.try_write(bytes) {
                 // Registers the waker, or tries again if the stream has become writable meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.0.poll_writable(cx))?
+                    ready!(self.output.poll_writable(cx))?
                 }
                 result => return Poll::Ready(result),
             }
@@ -214,29 +261,12 @@ impl AsyncWrite for Stdout {
 }
 
 /// Output stream of a p2 guest, which writes without blocking.
-struct Writer {
-    output: Output,
-    /// Bytes that the pipe has not taken yet. No more are accepted until they are written.
-    pending: Bytes,
-    /// Error of a write in `ready`, for the next call of the guest.
-    error: Option<io::Error>,
-}
+struct Writer(Stdout);
 
 #[async_trait]
 impl Pollable for Writer {
     async fn ready(&mut self) {
-        while !self.pending.is_empty() && self.error.is_none() {
-            match self.output.try_write(&self.pending) {
-                // The split-off part is in the pipe.
-                Ok(written) => drop(self.pending.split_to(written)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Err(error) = self.output.writable().await {
-                        self.error = Some(error);
-                    }
-                }
-                Err(error) => self.error = Some(error),
-            }
-        }
+        self.0.send().await;
     }
 }
 
@@ -246,11 +276,12 @@ impl OutputStream for Writer {
         if bytes.len() > self.check_write()? {
             return Err(StreamError::trap("wrote more than check-write allowed"));
         }
-        match self.output.try_write(&bytes) {
-            Ok(written) => self.pending = bytes.slice(written..),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pending = bytes,
+        let written = match self.0.output.try_write(&bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(failed(error)),
-        }
+        };
+        self.0.pending.lock().bytes = bytes.slice(written..);
         Ok(())
     }
 
@@ -260,9 +291,10 @@ impl OutputStream for Writer {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        match self.error.take() {
+        let mut pending = self.0.pending.lock();
+        match pending.error.take() {
             Some(error) => Err(failed(error)),
-            None if self.pending.is_empty() => Ok(CHUNK),
+            None if pending.bytes.is_empty() => Ok(CHUNK),
             None => Ok(0),
         }
     }
@@ -270,10 +302,16 @@ impl OutputStream for Writer {
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         // Bytes of earlier calls go first.
         self.ready().await;
-        if let Some(error) = self.error.take() {
+        let error = self.0.pending.lock().error.take();
+        if let Some(error) = error {
             return Err(failed(error));
         }
-        self.output.write_all(&bytes).await.map_err(failed)
+        self.0.output.write_all(&bytes).await.map_err(failed)
+    }
+
+    /// The guest has dropped the stream, and waits for what it has written.
+    async fn cancel(&mut self) {
+        self.0.send().await;
     }
 }
 

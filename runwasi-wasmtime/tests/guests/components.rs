@@ -1,5 +1,15 @@
 //! Components on the real engine: commands of both previews and named functions. Part of `guests.rs`.
 
+use std::{fs, io::Read, os::unix::fs::OpenOptionsExt, time::Duration};
+
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    io::ioctl_fionread,
+};
+use tokio::{
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
@@ -101,6 +111,45 @@ async fn stream_of_a_file_is_read_at_once() -> Result {
     let bundle = bundle.file("/c.wat", include_str!("stream.wat")).file("/f", "hello");
     let ran = bed.run_bundle(bundle).await?;
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    Ok(())
+}
+
+/// The reader comes when the first half has filled the pipe.
+#[tokio::test]
+async fn output_that_a_stream_has_accepted_is_written_before_the_end() -> Result {
+    const PIPE: u64 = 64 << 10;
+    let bed = Bed::new(10).await?;
+    for last in ["", "(call $drop (local.get $out))"] {
+        let guest = include_str!("output.wat").replace("LAST", last);
+        let bundle = bed.harness.bundle("c", &["/c#go"]).file("/c", guest).write()?;
+        // Of the run before. None is there at first.
+        let _ = fs::remove_dir_all(bed.harness.directory().join("fifo"));
+        let pipes = bed.harness.pipes("c")?;
+        let mut options = fs::File::options();
+        let reader = options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let mut stdout = reader.open(&pipes.paths.stdout)?;
+        let stderr = pipes.read_stderr();
+        bed.client.create("c", &bundle, &pipes.paths, &[]).await?;
+        bed.client.start("c").await?;
+        let full = async {
+            while ioctl_fionread(&stdout)? < PIPE {
+                sleep(Duration::from_millis(1)).await;
+            }
+            std::io::Result::Ok(())
+        };
+        timeout(Duration::from_secs(60), full).await??;
+        fcntl_setfl(&stdout, OFlags::empty())?;
+        let read = spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            stdout.read_to_end(&mut bytes).map(|_| bytes.len() as u64)
+        });
+        let status = bed.client.wait("c").await?;
+        bed.client.delete("c").await?;
+        fs::remove_dir_all(bundle)?;
+        let stderr = stderr.await??;
+        assert_eq!((status, String::from_utf8_lossy(&stderr).as_ref()), (0, ""), "{last}");
+        assert_eq!(read.await??, 2 * PIPE, "{last}");
+    }
     Ok(())
 }
 

@@ -129,7 +129,7 @@ const COMMON: &str = r#"
     (i32.load (i32.const 0)))
 "#;
 
-/// Runs a guest of these steps in a container with a file, a directory, and a stdin that has nothing.
+/// Runs a guest of these steps in a container with a file, a directory, and an idle stdin.
 async fn run_steps(steps: &str) -> Result {
     let bed = Bed::new(10).await?;
     let module = format!("(module {COMMON} {steps})");
@@ -367,7 +367,8 @@ async fn nothing_is_read_at_once_from_an_idle_stdin() -> Result {
           (call $check (i32.const 5)
             (call $read (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)) (i32.const 8))
           (call $check (i32.const 6)
-            (call $read (i32.const 99) (i32.const 8) (i32.const 1) (i32.const 16)) (i32.const 8)))"#,
+            (call $read (i32.const 99) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 8)))"#,
     )
     .await
 }

@@ -1,0 +1,38 @@
+;; Writes two pipes full to stdout by a stream of p2, and waits for nothing. LAST is its last call.
+(component
+  (import "wasi:io/error@0.2.0" (instance $e (export "error" (type (sub resource)))))
+  (alias export $e "error" (type $error))
+  (import "wasi:io/streams@0.2.0" (instance $s
+    (alias outer 1 $error (type $err))
+    (export "output-stream" (type $out (sub resource)))
+    (type $v (variant (case "last-operation-failed" (own $err)) (case "closed")))
+    (export "stream-error" (type $se (eq $v)))
+    (export "[method]output-stream.write" (func (param "self" (borrow $out))
+      (param "contents" (list u8)) (result (result (error $se)))))))
+  (alias export $s "output-stream" (type $output))
+  (import "wasi:cli/stdout@0.2.0" (instance $o
+    (alias outer 1 $output (type $out))
+    (export "get-stdout" (func (result (own $out))))))
+  (core module $libcm (memory (export "memory") 2))
+  (core instance $libc (instantiate $libcm))
+  (core func $stdout (canon lower (func $o "get-stdout")))
+  (core func $write (canon lower (func $s "[method]output-stream.write")
+    (memory (core memory $libc "memory"))))
+  (core func $drop (canon resource.drop $output))
+  (core module $m
+    (import "libc" "memory" (memory 2))
+    (import "h" "stdout" (func $stdout (result i32)))
+    (import "h" "write" (func $write (param i32 i32 i32 i32)))
+    (import "h" "drop" (func $drop (param i32)))
+    (func $fill (param $out i32)
+      (call $write (local.get $out) (i32.const 65536) (i32.const 65536) (i32.const 16))
+      (if (i32.load8_u (i32.const 16)) (then unreachable)))
+    (func (export "go") (local $out i32)
+      (local.set $out (call $stdout))
+      (call $fill (local.get $out))
+      (call $fill (local.get $out))
+      LAST))
+  (core instance $i (instantiate $m (with "libc" (instance $libc)) (with "h" (instance
+    (export "stdout" (func $stdout)) (export "write" (func $write)) (export "drop" (func $drop))))))
+  (func $go (canon lift (core func $i "go")))
+  (export "go" (func $go)))
