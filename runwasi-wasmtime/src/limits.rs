@@ -148,8 +148,8 @@ fn of_system(error: &wasmtime::Error) -> bool {
     error.is::<io::Error>() || error.is::<rustix::io::Errno>()
 }
 
-// What no memory or table can have fails in the guest, with a limit and without one: it is not
-// charged, and does not end the guest. wasmtime would refuse it only after it was allowed.
+// A size that no memory or table can have fails in the guest, with a limit and without one: it is
+// not charged, and does not end the guest. wasmtime would refuse it only after it was allowed.
 impl ResourceLimiter for Limits {
     fn memory_growing(
         &mut self,
@@ -170,8 +170,8 @@ impl ResourceLimiter for Limits {
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         tracing::debug!(error = format!("{error:#}"), "a memory did not grow");
-        // wasmtime also reports growths that it has never asked about: those whose size a type
-        // cannot have. The last growth that it has asked about was another one then.
+        // wasmtime also reports growths that it has never asked about: of a size that a type cannot
+        // have. The last growth that it has asked about was another one then.
         if of_system(&error) {
             self.growth.failed();
         }
@@ -191,8 +191,8 @@ impl ResourceLimiter for Limits {
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // Nothing is released: no growth that was allowed fails. wasmtime has not asked about one
-        // whose size overflows, and one beyond the maximum was not allowed.
+        // Nothing is released: no growth that was allowed fails. wasmtime has not asked about a size
+        // that overflows, and one beyond the maximum was not allowed.
         tracing::debug!(error = format!("{error:#}"), "a table did not grow");
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the kernel tells about a program's file, by one call.
+//! Attributes of a program's file, by one system call.
 
 use std::{io, os::fd::AsFd};
 
@@ -15,12 +15,12 @@ pub(super) struct Attributes {
     pub(super) modified: (i64, i64),
     /// The same of the content or of another attribute.
     pub(super) changed: (i64, i64),
-    /// The kernel's number of its mount. None if the kernel does not tell it.
+    /// The kernel's number of its mount, if the kernel tells it.
     pub(super) mount: Option<u64>,
 }
 
 impl Attributes {
-    /// Those of an open file, also of one that is not open for reading.
+    /// Attributes of an open file, also of one that is not open for reading.
     pub(super) fn of(file: impl AsFd) -> io::Result<Self> {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
         let told = statx(file, "", AtFlags::EMPTY_PATH, wanted)?;

@@ -28,8 +28,8 @@ pub fn check(bundle: &Path, roots: &[PathBuf]) -> Result<PathBuf, BundleError> {
     }
 }
 
-/// The path of a directory that lies below a root by its text, if it has no links there. None says
-/// nothing.
+/// The path of a directory that lies below a root by its text, if it has no links there. Without a
+/// result it may lie below all the same.
 fn directly_below(bundle: &Path, root: &Path) -> Option<PathBuf> {
     let rest = bundle.strip_prefix(root).ok().filter(|_| root.is_absolute())?;
     let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));

@@ -136,7 +136,7 @@ impl Leaf {
     fn shares(&self, shares: u64) -> Option<Setting> {
         match self.version {
             Version::V1 => Some((self.cpu.join("cpu.shares"), shares.to_string())),
-            // A weight counts among siblings. The cgroup of the workers has none: those of other
+            // A weight counts among siblings. The cgroup of the workers has no sibling: those of other
             // containers are siblings of its parent.
             Version::V2 => {
                 let container = self.cpu.parent()?;

@@ -305,7 +305,11 @@ mod tests {
         runtime.block_on(async {
             for _ in 0..4 {
                 let mut starting = pin!(CompileProcess::spawn());
-                poll_fn(|cx| Poll::Ready(drop(starting.as_mut().poll(cx)))).await;
+                let once = poll_fn(|cx| {
+                    let _ = starting.as_mut().poll(cx);
+                    Poll::Ready(())
+                });
+                once.await;
             }
             blocking(|| Ok(()), |lost| lost).await.unwrap();
             let deadline = Instant::now() + Duration::from_secs(20);

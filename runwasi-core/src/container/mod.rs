@@ -55,7 +55,7 @@ pub(crate) enum Created {
     /// A container that the engine runs.
     Guest(Container),
     /// A container that the engine does not run. Nothing of it exists yet.
-    Native(NativeProgram),
+    Native(Box<NativeProgram>),
 }
 
 /// A container.
@@ -68,7 +68,7 @@ pub struct Container {
     context: ProcessContext,
     hooks: Option<Arc<HooksConfig>>,
     kernel_limits: Option<Arc<KernelLimits>>,
-    /// What further updates complete. Locked for one update of the scheduler, so that of two updates
+    /// CPU quota and period that further updates complete. Locked for one update of the scheduler, so that of two updates
     /// at once the second one reads what the first one has set.
     bandwidth: Mutex<Bandwidth>,
     // Weak, because only the processes hold the file systems: they are unmounted after the last

@@ -50,7 +50,7 @@ pub(super) enum Outcome {
     /// The engine runs the container.
     Guest(Box<Prepared>),
     /// Its program is native. Nothing of ours is left in its bundle, and nothing is mounted.
-    Native(NativeProgram),
+    Native(Box<NativeProgram>),
 }
 
 /// A container whose program the engine does not run.
@@ -187,7 +187,7 @@ fn native(
     let ProgramConfig { systemd_cgroup, pid_namespace, .. } = ProgramConfig::load(bundle)?;
     let annotations = annotations_of(bundle);
     let native = NativeProgram { path, runtime, systemd_cgroup, pid_namespace, annotations };
-    Ok(Outcome::Native(native))
+    Ok(Outcome::Native(Box::new(native)))
 }
 
 /// A process without a driver: its streams are open, and the engine has prepared its instance.

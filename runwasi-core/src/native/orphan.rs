@@ -157,7 +157,7 @@ impl Orphan {
         own
     }
 
-    /// The other containers of its delegate, whose bundles are beside its own.
+    /// The other containers of its delegate, with bundles beside its own.
     fn others(&self) -> impl Iterator<Item = Self> {
         let bundles = self.bundle.parent().into_iter().flat_map(entries);
         let other = |bundle: PathBuf| {

@@ -304,7 +304,7 @@ impl Rootfs {
 
     /// Checks that the working directory exists.
     pub fn check_cwd(&self, cwd: &Path) -> Result<(), RootfsError> {
-        // What is attached is a directory, and `/` is the top of it.
+        // The attached root is a directory, and `/` is the top of it.
         let is_attached = self.mounts.as_ref().is_some_and(|mounts| !mounts.trees.is_empty());
         if is_attached && cwd == Path::new("/") {
             return Ok(());

@@ -79,9 +79,9 @@ pub(super) struct MountNamespace {
 #[derive(Debug)]
 struct Host {
     namespace: OwnedFd,
-    /// None if `setns(2)` leads there. The working directory is then set by it, too.
+    /// Absent if `setns(2)` leads there. The working directory is then set by it, too.
     root: Option<OwnedFd>,
-    /// None if it is the root as well.
+    /// Absent if it is the root as well.
     working_directory: Option<OwnedFd>,
 }
 
@@ -209,7 +209,7 @@ impl Host {
     }
 }
 
-/// Mount, device and inode of a directory, the same of equal directories only. None if the kernel
+/// Mount, device and inode of a directory, the same of equal directories only. Absent if the kernel
 /// does not tell the mount.
 fn identity(directory: &OwnedFd) -> Option<[u64; 4]> {
     let wanted = StatxFlags::INO | StatxFlags::MNT_ID;

@@ -51,7 +51,7 @@ const LOCAL_NAMES: [&str; 17] = [
     "hugetlbfs",
 ];
 
-/// What holds a directory.
+/// Storage below a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storage {
     /// Memory of this machine.
@@ -78,7 +78,7 @@ impl Storage {
         }
     }
 
-    /// That of the upper directory, if the root file system is a single overlay with one.
+    /// Storage of the upper directory, if the root file system is a single overlay with one.
     pub(super) fn of_upper(mounts: &[MountConfig]) -> Option<Self> {
         let [only] = mounts else { return None };
         only.overlay_option("upperdir").map(|upper| Self::of(Path::new(upper)))

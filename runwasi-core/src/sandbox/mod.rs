@@ -491,7 +491,7 @@ impl Shared {
         let before = containers.len();
         let result = change(&mut containers);
         let after = containers.len();
-        // `idle_for` and `emptied` wait for a change between none and some. `questions_answered`
+        // `idle_for` and `emptied` wait for a change between zero and one. `questions_answered`
         // waits for any, and only in a stop: it looks under this lock after the stop, so it either
         // finds this change or the stop is seen here.
         let matters = before == 0 || after == 0 || self.host.tasks.is_stopped();

@@ -56,7 +56,7 @@ pub(crate) struct NativePlan {
     pub(super) reservation: Reservation,
     pub(super) trace: StartTrace,
     pub(super) bundle: PathBuf,
-    pub(super) program: NativeProgram,
+    pub(super) program: Box<NativeProgram>,
     /// Options of runc's type for the start of its delegate, as a protobuf `Any`.
     pub(super) options: Vec<u8>,
 }
@@ -82,7 +82,7 @@ impl NativePlan {
     async fn acquire(self) -> Result<NativePlace, CreateError> {
         let begun = Instant::now();
         let Self { sandbox, id, reservation, trace, bundle, program, options } = self;
-        let NativeProgram { path, runtime, systemd_cgroup, pid_namespace, annotations } = program;
+        let NativeProgram { path, runtime, systemd_cgroup, pid_namespace, annotations } = *program;
         let runtime = sandbox.native_runtime(runtime)?;
         let pids = match pid_namespace {
             Some(wanted) => sandbox.join_pid_namespace(&bundle, &wanted).await?,

@@ -58,7 +58,7 @@ pub(crate) struct NativeContainer {
     exit_line: Mutex<ExitLine>,
     /// Cancelled when the container is deleted.
     pub(super) deleted: CancellationToken,
-    /// True once it is being removed as one whose delegate was killed.
+    /// True once it is being removed after the death of its delegate.
     orphaned: AtomicBool,
     /// True once a client has asked about its end during a stop (`sandbox::stop`).
     asked_about: AtomicBool,

@@ -53,7 +53,7 @@ impl Sandbox {
         exit
     }
 
-    /// Deletes a container whose delegate was killed. Its leftovers are gone already.
+    /// Deletes a container of a killed delegate. Its leftovers are gone already.
     pub(crate) async fn delete_orphan(&self, container: &Arc<NativeContainer>) -> Option<Exit> {
         // After `follow_end` has removed what was left of it.
         let exit = container.wait().await?;

@@ -73,7 +73,7 @@ async fn to_completion<T: Send + 'static>(
     sandbox.run_to_completion(work.in_current_span()).await.map_err(lost)?
 }
 
-/// What a call needs of its context, for a work that outlives it.
+/// The parts of a call's context that work needs which outlives the call.
 fn owned(context: &TtrpcContext) -> TtrpcContext {
     TtrpcContext {
         metadata: context.metadata.clone(),

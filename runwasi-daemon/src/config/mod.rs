@@ -157,7 +157,7 @@ impl Reader<'_> {
         Ok(format!("{}\n{table}", settings.to_toml()?))
     }
 
-    /// The settings, whose table of the engine is valid, too.
+    /// The settings, with a table of the engine that is valid, too.
     fn checked(&mut self) -> Result<Settings, SettingsError> {
         let settings = self.settings()?;
         (self.engine)(&settings)?;

@@ -45,8 +45,8 @@ pub(crate) enum Metrics {
     InUse(SocketAddr),
 }
 
-/// The socket of the metrics, before it takes the place of a predecessor's. Ready if there is none to
-/// replace.
+/// The socket of the metrics, before it takes the place of a predecessor's. Ready if there is no
+/// other to replace.
 pub(crate) enum Opened {
     Ready(Metrics),
     Unix(Replacement, UnixListener),

@@ -178,7 +178,7 @@ impl Serving {
         let called = instance.call(&mut store, request, head);
         match limits::bounded(&self.spec.memory, called).await {
             Ok(()) => {
-                // What an instance of p3 has begun goes on after it, that of p2 ends with its store.
+                // Requests of a p3 instance go on after this one, those of p2 end with their store.
                 if self.guest.may_share() {
                     running.returned();
                 } else {

@@ -48,7 +48,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
 
 /// Takes note of a poll of a body: `handed` if it has handed out a piece. HTTP/1 has no windows.
 pub(super) fn polled(handed: bool) {
-    // An error: a connection of HTTP/1, whose socket tells of a stall.
+    // An error: a connection of HTTP/1, of which the socket tells a stall.
     let _ = WAITS_SINCE.try_with(|since| since.set(handed.then(Instant::now)));
 }
 

@@ -35,11 +35,11 @@ const CHARACTER_DEVICE: u8 = 2;
 /// Rights of the specification, by the number of their bit.
 const FD_READ: u64 = 1 << 1;
 const FD_WRITE: u64 = 1 << 6;
-/// Those of a directory, as the library gives them to a preopen: `path_create_directory` to
+/// Rights of a directory, as the library gives them to a preopen: `path_create_directory` to
 /// `path_filestat_get`, `path_filestat_set_times`, `fd_filestat_get`, `fd_filestat_set_times`, and
 /// `path_symlink` to `path_unlink_file`.
 const OF_DIRECTORY: u64 = 0x3ff << 9 | 1 << 20 | 1 << 21 | 1 << 23 | 0x7 << 24;
-/// Those of a file: `fd_datasync` to `fd_allocate`, `fd_filestat_get` to `fd_filestat_set_times`,
+/// Rights of a file: `fd_datasync` to `fd_allocate`, `fd_filestat_get` to `fd_filestat_set_times`,
 /// and `poll_fd_readwrite`.
 const OF_FILE: u64 = 0x1ff | 0x7 << 21 | 1 << 27;
 
@@ -197,7 +197,7 @@ fn change(file: &File, flags: i32) -> io::Result<i32> {
     Ok(flags)
 }
 
-/// The open file of a descriptor. None for a directory and for a standard stream, also by its name.
+/// The open file of a descriptor. Absent for a directory and for a standard stream, also by its name.
 fn file(guest: &mut Guest, fd: i32) -> wasmtime::Result<Option<Arc<File>>> {
     if guest.files.stream(fd).is_some() {
         return Ok(None);

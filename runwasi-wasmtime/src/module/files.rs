@@ -66,7 +66,7 @@ pub(super) struct FileTable {
     stdio: Stdio,
 }
 
-/// What a guest can wait for at a descriptor.
+/// Readiness that a guest can wait for at a descriptor.
 pub(super) enum Waited {
     File,
     Stream(Standard),
@@ -175,7 +175,7 @@ impl FileTable {
         self.streams.get(&descriptor.cast_unsigned()).cloned()
     }
 
-    /// The file or standard stream behind a descriptor. None for a directory.
+    /// The file or standard stream behind a descriptor. Absent for a directory.
     pub(super) fn waited(
         &mut self,
         wasi: &mut WasiP1Ctx,
@@ -258,7 +258,7 @@ impl FileTable {
     }
 }
 
-/// Follows a descriptor, whose file closes that of `to`.
+/// Follows a descriptor to the number `to`, and closes the file of that one.
 fn renumber<T>(known: &mut BTreeMap<u32, T>, from: i32, to: i32) {
     known.remove(&to.cast_unsigned());
     if let Some(found) = known.remove(&from.cast_unsigned()) {

@@ -86,7 +86,7 @@ struct Subscription {
     event: Event,
 }
 
-/// What a subscription waits for.
+/// The event of a subscription.
 enum Event {
     /// The end of this time.
     Clock(Duration),
@@ -167,7 +167,7 @@ async fn sleep(time: Option<Duration>) {
 async fn ready(all: &[Subscription]) -> Vec<bool> {
     let mut waits: Vec<_> = all.iter().map(|subscription| Box::pin(subscription.ready())).collect();
     poll_fn(|cx| {
-        // None is polled again after its end: the first end is that of all.
+        // No future is polled again after its end: the first end is that of all.
         let ready = waits.iter_mut().map(|wait| wait.as_mut().poll(cx).is_ready());
         let ready: Vec<_> = ready.collect();
         if ready.contains(&true) { Poll::Ready(ready) } else { Poll::Pending }

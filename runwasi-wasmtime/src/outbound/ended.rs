@@ -1,4 +1,4 @@
-//! Bodies of outgoing requests whose guest is ended in the middle.
+//! Bodies of outgoing requests of a guest that is ended in the middle.
 //!
 //! The body of a guest ends when its sender is dropped, with the store at the latest, and looks
 //! complete then: hyper would end the message, and a server take a part of an upload for all of it.
@@ -18,13 +18,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-/// Whether a guest was ended.
+/// The end of a guest, told to the bodies of its requests.
 // Relaxed: it is set before the senders of the bodies are dropped, and read after a body has found
 // its sender gone. The channel between them orders the two.
 #[derive(Clone, Default)]
 pub(super) struct Ended(Arc<AtomicBool>);
 
-/// A guest whose requests have bodies. To be dropped before its store.
+/// A guest that makes requests with bodies. To be dropped before its store.
 #[must_use]
 pub(crate) struct Running(Option<Ended>);
 

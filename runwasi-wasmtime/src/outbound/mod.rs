@@ -9,7 +9,7 @@
 //! | `resolver` | name resolution by the container's own files |
 //! | `http` | outgoing HTTP requests |
 //! | `pool`, `again` | idle connections of them; repetition of a request |
-//! | `ended` | bodies whose guest is ended in the middle |
+//! | `ended` | bodies of a guest that is ended in the middle |
 //! | `informational` | limit of informational responses |
 //! | `tls` | trust of outgoing HTTPS |
 //! | `roots` | root certificates of a container |
@@ -144,7 +144,7 @@ pub(crate) struct Outbound {
     pool: Arc<Pool>,
     /// The span of the request that the guest answers, if traces are on.
     pub(crate) parent: Option<SpanContext>,
-    /// Whether the guest was ended that further requests come from.
+    /// The end of the guest that further requests come from.
     ended: Ended,
 }
 

@@ -52,13 +52,13 @@ impl OpenFiles {
 
 /// Number of sockets that a process may still accept.
 pub(crate) struct Room {
-    /// Descriptors of the container, in whose account are those of the last count.
+    /// Account of the container's descriptors, with those of the last count.
     container: Arc<Descriptors>,
     // A mutex, since the numbers change together.
     since: Mutex<Since>,
 }
 
-/// What has happened since the last count.
+/// Changes since the last count.
 #[derive(Default)]
 struct Since {
     /// Descriptors that the limit of the process leaves.
@@ -70,7 +70,7 @@ struct Since {
 }
 
 impl Room {
-    /// None until the first count.
+    /// No room until the first count.
     pub(crate) fn new(container: Arc<Descriptors>) -> Self {
         Self { container, since: Mutex::default() }
     }

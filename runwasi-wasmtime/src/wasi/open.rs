@@ -53,8 +53,8 @@ pub(crate) async fn open(
     if only_directory && (how.create || how.exclusive || how.truncate) {
         return Err(error(libc::EINVAL));
     }
-    // What cuts a file writes to it, as in wasmtime-wasi. What creates one does not, as in
-    // `open(2)`: the file may be there, and its guest may have the right to read it alone.
+    // Truncation writes, as in wasmtime-wasi. Creation does not, as in `open(2)`: the file may be
+    // there, and its guest may have the right to read it alone.
     how.read |= !how.write;
     how.write |= how.truncate;
     how.exclusive &= how.create;

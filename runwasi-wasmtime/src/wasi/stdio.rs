@@ -43,7 +43,7 @@ pub(crate) struct Stdout {
     pending: Arc<Mutex<Pending>>,
 }
 
-/// What a `write` of p2 has left.
+/// The rest of a `write` of p2.
 #[derive(Default)]
 struct Pending {
     /// Bytes that the pipe has not taken yet. No more are accepted until they are written.

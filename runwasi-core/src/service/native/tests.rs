@@ -1,4 +1,4 @@
-//! Native containers of a played delegate whose calls are interrupted or fail.
+//! Native containers of a played delegate: calls that are interrupted or fail.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 

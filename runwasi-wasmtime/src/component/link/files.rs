@@ -56,7 +56,7 @@ macro_rules! request {
                 truncate: $how.contains(OpenFlags::TRUNCATE),
                 read: $flags.contains(DescriptorFlags::READ),
                 write: $flags.contains(DescriptorFlags::WRITE),
-                // That of a stream: `append-via-stream`.
+                // The flag is that of a stream: `append-via-stream`.
                 append: false,
                 // Linux has no `O_RSYNC` of its own: it is `O_SYNC`.
                 synchronized: if $flags.intersects(
