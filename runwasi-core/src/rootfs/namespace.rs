@@ -264,10 +264,10 @@ impl Inside {
 
     /// Attaches a detached mount at a place in an attached tree.
     pub(super) fn attach(&self, mount: impl AsFd, place: impl AsFd) -> io::Result<()> {
-        // By the place's descriptor: its name in the tree may have become a symbolic link.
-        let flags =
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        Ok(move_mount(mount, "", place, "", flags)?)
+        // By the place's link in procfs: its name in the tree may have become a symbolic link.
+        let place = place.as_fd().as_raw_fd().to_string();
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+        Ok(move_mount(mount, "", &self.namespace.descriptors, place, flags)?)
     }
 
     /// Attaches a detached mount where no guest sees it and lets `check` look at it. It goes to the
