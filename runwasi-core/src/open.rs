@@ -45,6 +45,10 @@ pub struct How {
     pub synchronized: Synchronized,
 }
 
+/// `O_DSYNC`.
+// rustix's own flag of this name is `O_SYNC` on Linux, with its raw system calls.
+pub const DSYNC: OFlags = OFlags::from_bits_retain(libc::O_DSYNC.cast_unsigned());
+
 /// Completion of a write, as the flags `O_DSYNC` and `O_SYNC` of `open(2)` ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronized {
@@ -114,7 +118,7 @@ fn flags(how: How) -> OFlags {
     flags.set(OFlags::APPEND, how.append);
     flags |= match how.synchronized {
         Synchronized::No => OFlags::empty(),
-        Synchronized::Data => OFlags::DSYNC,
+        Synchronized::Data => DSYNC,
         Synchronized::File => OFlags::SYNC,
     };
     flags
@@ -226,7 +230,7 @@ mod tests {
         let (_place, directory) = directory();
         for (synchronized, wanted) in [
             (Synchronized::No, OFlags::empty()),
-            (Synchronized::Data, OFlags::DSYNC),
+            (Synchronized::Data, DSYNC),
             (Synchronized::File, OFlags::SYNC),
         ] {
             let how = How { create: true, write: true, synchronized, ..READ };

@@ -8,7 +8,7 @@ use std::{fs::File, io, sync::Arc};
 
 use runwasi_core::{
     InstanceSpec,
-    open::{self, How, Opened, Synchronized},
+    open::{self, DSYNC, How, Opened, Synchronized},
     paths::Start,
 };
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -93,7 +93,7 @@ pub(crate) fn synchronized(file: &File) -> io::Result<Synchronized> {
     // `O_SYNC` includes the bit of `O_DSYNC`.
     Ok(if flags.contains(OFlags::SYNC) {
         Synchronized::File
-    } else if flags.contains(OFlags::DSYNC) {
+    } else if flags.contains(DSYNC) {
         Synchronized::Data
     } else {
         Synchronized::No
