@@ -165,7 +165,7 @@ BUNDLE_ROOTS=/run: => BUNDLE_ROOTS: is empty
 BUNDLE_ROOTS=/run:x => BUNDLE_ROOTS: "x" is not an absolute path
 GRACE=x => GRACE: "x" is not a whole number between 0 and 3600 (seconds)
 SLOTS= => SLOTS: "" is not a whole number between 1 and 100000
-CACHE=Off => CACHE: "Off" is not an absolute path, nor "off"
+CACHE=Off => CACHE: "Off" is not an absolute path; "off" is for no directory
 CACHE_SIZE=0 => CACHE_SIZE: 0 is not between 1 and 1048576 (MiB)
 METRICS_ADDRESS=x => METRICS_ADDRESS: "x" is no IP address with a port, …
 LOG_LEVEL=INFO => LOG_LEVEL: "INFO" is none of error, warn, info, debug, trace
@@ -185,7 +185,7 @@ slots = 0 => FILE:1: slots: 0 is not between 1 and 100000
 slots = 1000000000000000000000 => FILE:1: slots: 1000000000000000000000 is beyond 64 bits
 cache-size = -10000000000000000000 => FILE:1: cache-size: -10000000000000000000 is beyond 64 bits
 # é⏎socket = 'x' => FILE:2: socket: "x" is not an absolute path
-cache = "/a\u0000" => FILE:1: cache: "/a\0" contains a NUL byte, nor "off"
+cache = "/a\u0000" => FILE:1: cache: "/a\0" contains a NUL byte; "off" is for no directory
 bundle-roots = ['/run/../x'] => FILE:1: bundle-roots: "/run/../x" contains "..", and what is…
 log-level = 'loud' => FILE:1: log-level: "loud" is none of error, warn, info, debug, trace
 bundle-roots = [] => FILE:1: bundle-roots: is empty; at least one directory is needed
