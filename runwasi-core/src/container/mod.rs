@@ -68,8 +68,8 @@ pub struct Container {
     context: ProcessContext,
     hooks: Option<Arc<HooksConfig>>,
     kernel_limits: Option<Arc<KernelLimits>>,
-    /// CPU quota and period that further updates complete. Locked for one update of the scheduler, so that of two updates
-    /// at once the second one reads what the first one has set.
+    /// CPU quota and period that further updates complete. Locked for one update of the scheduler, so
+    /// that of two updates at once the second one reads what the first one has set.
     bandwidth: Mutex<Bandwidth>,
     // Weak, because only the processes hold the file systems: they are unmounted after the last
     // one.

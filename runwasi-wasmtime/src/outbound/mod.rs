@@ -97,8 +97,8 @@ fn policy_of(spec: &InstanceSpec, program: &Program) -> Result<Policy, EngineErr
 fn sockets_for(rules: Arc<OutboundRules>, room: Arc<Room>) -> WasiSocketsCtx {
     let mut builder = WasiCtxBuilder::new();
     builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address, purpose| {
-        // p3, and a wait of p2, accept without a call of the guest for each connection. Up to here the accepted socket
-        // is not the guest's, and further clients wait in the backlog.
+        // p3, and a wait of p2, accept without a call of the guest for each connection. Up to here
+        // the accepted socket is not the guest's, and further clients wait in the backlog.
         if matches!(purpose, SocketAddrUse::TcpAccept) {
             let room = room.clone();
             return Box::pin(async move { room.taken().await });
