@@ -158,6 +158,26 @@ stop_ends_its_containers() {
     systemctl start $unit.socket
 }
 
+# The note of the command is what systemd does.
+drain_keeps_its_containers_and_the_socket() {
+    local before draining
+    guest_in_background -- sleep 1000
+    before=$(guard)
+    containerd-wasmtimed drain --timeout 200 2>said &
+    draining=$!
+    eventually 40 grep "waiting for 1 sandboxes of 1 daemons" said
+    cat said
+    grep "Stop the socket unit only when the drain is done" said
+    prints active systemctl is-active $unit.socket
+    task RUNNING
+    end_guest
+    wait $draining
+    eventually 40 test ! -e "/proc/$before"
+    prints active systemctl is-active $unit.socket
+    hello
+    prints active is_active
+}
+
 socket_starts_the_daemon() {
     systemctl stop $unit
     prints inactive is_active
