@@ -328,7 +328,8 @@ impl Settings {
             let stacks = u64::from(slots) + u64::from(slots / SHARE);
             MAPS_PER_STACK * stacks + PER_MEMORY * u64::from(memories) <= u64::from(most)
         };
-        let (mut fitting, mut beyond) = (0, wanted.saturating_add(1));
+        let mut fitting = 0;
+        let mut beyond = wanted.saturating_add(1);
         while beyond - fitting > 1 {
             let middle = fitting.midpoint(beyond);
             if fits(middle) {

@@ -42,7 +42,7 @@ pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
     }
 }
 
-/// Note for a node whose manager socket is systemd's.
+/// Note about a manager socket of systemd.
 fn socket_stays_open() -> String {
     format!(
         "the manager socket is systemd's and stays open: a start during the drain waits {} s and \
@@ -98,8 +98,8 @@ impl Left {
         }
     }
 
-    /// True if no sandbox is left and none can come: what still lives are daemons that are about to
-    /// exit.
+    /// True without a sandbox and without a daemon that could make one: the daemons that still live
+    /// are about to exit.
     fn is_nothing(&self) -> bool {
         (self.serving, self.sandboxes, self.silent) == (0, 0, 0)
     }
