@@ -33,6 +33,7 @@ use runwasi_core::{
     },
     native::{NativeHost, setting::NativeRuntime},
     network::{Namespaces, Network, NetworkError, spares},
+    observe,
     sandbox::{Sandbox, error::SandboxError},
     scheduler::Guests,
     server,
@@ -236,8 +237,8 @@ impl Daemon {
         }
         let asked = SystemTime::now();
         let thin = request.began().zip(Id::parse("container id", &request.id).ok());
-        let created = self.create_or_join(request).await;
-        let (address, served) = created.inspect_err(|_| lives::refused(Call::Sandbox))?;
+        let created = self.create_or_join(request.clone()).await;
+        let (address, served) = created.inspect_err(|error| refused(&request, error))?;
         if let Some((began, id)) = thin {
             let start = ThinStart { began, asked, made: SystemTime::now() };
             served.sandbox.note_thin_start(id, start);
@@ -534,6 +535,24 @@ impl Daemon {
             self.tasks.stop();
         }
     }
+}
+
+/// Counts and tells a request that was refused or has failed. containerd gets the reason, too.
+fn refused(request: &CreateRequest, error: &DaemonError) {
+    lives::refused(Call::Sandbox);
+    // Not told: thin shims repeat the request every 20 ms, until the successor answers.
+    if matches!(error, DaemonError::Leaving) {
+        return;
+    }
+    // Not by `observe`: the ids may be what is wrong.
+    tracing::info!(
+        target: observe::TARGET,
+        namespace = request.namespace.as_str(),
+        container = request.id.as_str(),
+        sandbox = request.group.as_str(),
+        reason = %error,
+        "sandbox refused"
+    );
 }
 
 impl Wanted {

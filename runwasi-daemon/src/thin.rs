@@ -37,7 +37,7 @@ use crate::{
 
 /// Time limit for the reply to `start`, which takes milliseconds.
 // containerd gives the start of a shim no limit, but its clients do.
-const START_PATIENCE: Duration = Duration::from_secs(9);
+pub(crate) const START_PATIENCE: Duration = Duration::from_secs(9);
 /// How long a refused or cut off request is repeated.
 // A daemon that is being replaced refuses new sandboxes. Its successor has the manager socket by
 // then, or in a moment.

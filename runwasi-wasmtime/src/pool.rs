@@ -11,6 +11,7 @@ use runwasi_core::{
     EngineError, InstanceSpec,
     blocking::blocking,
     code_cache::{digests::DigestIndex, store::CodeCache},
+    resources::maps,
 };
 use tokio::sync::OnceCell;
 use wasmtime::{Enabled, Linker, PoolingAllocationConfig, ResourcesRequired};
@@ -96,7 +97,9 @@ impl Pool {
             Compiler::new(linker, hooks.clone(), key(engine), kept, settings_of_compiler);
         // Counted from the start, so that a server knows its number of requests before the second
         // pool is made.
-        let room = settings.of_requests().map(|settings| {
+        let of_requests = settings.of_requests();
+        warn_of_fewer(settings, of_requests.as_ref());
+        let room = of_requests.map(|settings| {
             let account = Arc::new(Account::of_node(&settings));
             (settings, account)
         });
@@ -139,6 +142,19 @@ impl Pool {
             blocking(work, |lost| EngineError::Failed(lost.to_string())).await
         };
         self.requests.pool.get_or_try_init(make).await.cloned()
+    }
+}
+
+/// Warns if there is room for fewer slots for requests than the settings want.
+fn warn_of_fewer(settings: &Settings, of_requests: Option<&Settings>) {
+    let slots = of_requests.map_or(0, |of_requests| of_requests.slots);
+    if slots < settings.wanted_for_requests() {
+        tracing::warn!(
+            wanted = settings.request_slots,
+            most = settings.slots + slots,
+            max_map_count = maps::limit(),
+            "vm.max_map_count does not suffice for engine.request-slots: there are fewer"
+        );
     }
 }
 

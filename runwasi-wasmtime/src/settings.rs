@@ -50,7 +50,8 @@ pub struct Settings {
     #[serde(deserialize_with = "within::<_, _, 1, 100_000>")]
     pub slots: u32,
     /// Guests that can run at once if those beyond `slots` are instances for requests. Their slots
-    /// are made when requests first need them. None if memories, tables, maps or shares are set.
+    /// are made when requests first need them. Fewer where `vm.max_map_count` does not suffice; none
+    /// if memories, tables, maps or shares are set.
     #[serde(rename = "engine.request-slots", deserialize_with = "within::<_, _, 0, 100_000>")]
     pub request_slots: u32,
     /// Where compiled code is kept; `None`: compiled code is not kept.
@@ -284,8 +285,22 @@ impl Settings {
         }
     }
 
-    /// Settings of a second pool, with the slots for requests beyond `slots`. Absent without such.
+    /// Settings of a second pool, with the slots for requests beyond `slots`: as many as the memory
+    /// maps suffice for. Absent without such.
     pub(crate) fn of_requests(&self) -> Option<Self> {
+        // The rest of the maps is for the first pool, which does not count these.
+        let slots = self.slots_within(self.wanted_for_requests(), self.room_for_maps() / REST);
+        let mut settings = self.with_slots_for_requests(slots);
+        // No guest but servers draws from it, so one of them may take most of it.
+        let most = |total: u32| Some(total - total / REST);
+        settings.container_memories = most(settings.room_for_memories());
+        settings.container_tables = most(settings.room_for_tables());
+        settings.container_stacks = most(slots);
+        (slots > 0).then_some(settings)
+    }
+
+    /// Slots for requests by the settings, whether the memory maps suffice for them or not.
+    pub(crate) fn wanted_for_requests(&self) -> u32 {
         let bounds = [
             self.memories,
             self.tables,
@@ -296,21 +311,34 @@ impl Settings {
         ];
         // A bound that was set holds for all there is.
         if bounds.iter().any(Option::is_some) {
-            return None;
+            return 0;
         }
-        let slots = self.request_slots.saturating_sub(self.slots);
+        self.request_slots.saturating_sub(self.slots)
+    }
+
+    fn with_slots_for_requests(&self, slots: u32) -> Self {
         // Its code is that of the first pool, not from the cache.
-        let mut settings = Self { slots, request_slots: 0, cache: None, ..self.clone() };
-        // No guest but servers draws from it, so one of them may take most of it.
-        let most = |total: u32| Some(total - total / REST);
-        settings.container_memories = most(settings.room_for_memories());
-        settings.container_tables = most(settings.room_for_tables());
-        settings.container_stacks = most(slots);
-        let stacks = u64::from(slots) + u64::from(slots / SHARE);
-        let maps = MAPS_PER_STACK * stacks + PER_MEMORY * u64::from(settings.room_for_memories());
-        // The rest is for the first pool, which does not count these.
-        let fits = maps <= u64::from(self.room_for_maps() / REST);
-        (slots > 0 && fits).then_some(settings)
+        Self { slots, request_slots: 0, cache: None, ..self.clone() }
+    }
+
+    /// The most slots for requests, `wanted` at most, that need no more than these memory maps.
+    fn slots_within(&self, wanted: u32, most: u32) -> u32 {
+        let fits = |slots: u32| {
+            let memories = self.with_slots_for_requests(slots).room_for_memories();
+            let stacks = u64::from(slots) + u64::from(slots / SHARE);
+            MAPS_PER_STACK * stacks + PER_MEMORY * u64::from(memories) <= u64::from(most)
+        };
+        let mut fitting = 0;
+        let mut beyond = wanted.saturating_add(1);
+        while beyond - fitting > 1 {
+            let middle = fitting.midpoint(beyond);
+            if fits(middle) {
+                fitting = middle;
+            } else {
+                beyond = middle;
+            }
+        }
+        fitting
     }
 
     /// Linear memories that there is room for.
@@ -489,7 +517,19 @@ mod tests {
         for set in ["memories", "tables", "memory-maps", "container-stacks"] {
             assert_eq!(slots(&format!("[engine]\n{set} = 1000")), None, "{set}");
         }
-        assert_eq!(slots("[engine]\nrequest-slots = 100000"), None, "memory maps");
+    }
+
+    #[test]
+    fn slots_for_requests_beyond_the_memory_maps_are_fewer() {
+        let settings = read("[engine]\nrequest-slots = 100000").unwrap();
+        assert_eq!(settings.wanted_for_requests(), 99_900);
+        // Two maps for each of 2199 stacks, and four for each of 2932 memories.
+        assert_eq!(settings.slots_within(99_900, 16_132), 1955);
+        assert_eq!(settings.slots_within(1954, 16_132), 1954);
+        assert_eq!([0, 5].map(|most| settings.slots_within(99_900, most)), [0; 2]);
+        // By the limit of this machine.
+        let slots = settings.of_requests().unwrap().slots;
+        assert!((500..=99_900).contains(&slots), "{slots}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     node::{Daemon, Node, current},
     output::note,
 };
+use crate::{manager::reports::DaemonState, thin::START_PATIENCE};
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -21,10 +22,7 @@ pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
         node.client(&daemon.socket)?.retire()?;
         let activated = daemon.answer.status().is_some_and(|status| status.activated);
         if activated {
-            note(
-                "the manager socket is systemd's, which starts a daemon for the next sandbox: \
-                 'systemctl stop' the socket unit to prevent that",
-            );
+            note(&socket_stays_open());
         }
     }
     let mut told = None;
@@ -34,7 +32,7 @@ pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(CommandError::Other(format!("drain: {} at the time limit", left.text())));
+            return at_the_limit(node, &daemons, &left);
         }
         if told.as_ref() != Some(&left) {
             note(&format!("waiting for {}", left.text()));
@@ -42,6 +40,28 @@ pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
         }
         sys::pause(LOOK.min(deadline.saturating_duration_since(Instant::now())));
     }
+}
+
+/// Note about a manager socket of systemd.
+fn socket_stays_open() -> String {
+    format!(
+        "the manager socket is systemd's and stays open: a start during the drain waits {} s and \
+         fails, and after the last sandbox the next one, or one that came meanwhile, starts a new \
+         daemon. Keep pods away with 'kubectl cordon'. Stop the socket unit only when the drain is \
+         done: before, that stops the service and ends its containers",
+        START_PATIENCE.as_secs()
+    )
+}
+
+/// Result at the time limit.
+fn at_the_limit(node: &Node, daemons: &[Daemon], left: &Left) -> Result<(), CommandError> {
+    // A daemon that ends while it is asked has no answer. A second look does not find it any more.
+    let again = (left.silent > 0).then(|| living(node, daemons)).transpose()?;
+    let left = again.map_or_else(|| left.clone(), |again| Left::of(&again));
+    if left.is_nothing() {
+        return Ok(());
+    }
+    Err(CommandError::Other(format!("drain: {} at the time limit", left.text())))
 }
 
 /// The daemons that still live.
@@ -56,9 +76,11 @@ fn living(node: &Node, daemons: &[Daemon]) -> Result<Vec<Daemon>, CommandError> 
 }
 
 /// Rest that a drain waits for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Left {
     daemons: usize,
+    /// Daemons that take new sandboxes.
+    serving: usize,
     sandboxes: u32,
     /// Daemons that do not tell how many sandboxes they have.
     silent: usize,
@@ -67,15 +89,23 @@ struct Left {
 impl Left {
     fn of(daemons: &[Daemon]) -> Self {
         let statuses: Vec<_> = daemons.iter().filter_map(|daemon| daemon.answer.status()).collect();
+        let serves = |state| !matches!(state, DaemonState::Retired | DaemonState::Stopping);
         Self {
             daemons: daemons.len(),
+            serving: statuses.iter().filter(|status| serves(status.state())).count(),
             sandboxes: statuses.iter().map(|status| status.sandboxes + status.ending).sum(),
             silent: daemons.len() - statuses.len(),
         }
     }
 
+    /// True without a sandbox and without a daemon that could make one: the daemons that still live
+    /// are about to exit.
+    fn is_nothing(&self) -> bool {
+        (self.serving, self.sandboxes, self.silent) == (0, 0, 0)
+    }
+
     fn text(&self) -> String {
-        let Self { daemons, sandboxes, silent } = self;
+        let Self { daemons, sandboxes, silent, .. } = self;
         let silent = match silent {
             0 => String::new(),
             silent => format!(", {silent} of them without an answer"),
@@ -90,15 +120,43 @@ mod tests {
         super::{node::Answer, tests::daemon},
         *,
     };
-    use crate::manager::reports::DaemonState;
+
+    fn empty(pid: u32, state: DaemonState) -> Daemon {
+        let mut daemon = daemon(pid, state);
+        if let Answer::Status(status) = &mut daemon.answer {
+            (status.sandboxes, status.ending) = (0, 0);
+        }
+        daemon
+    }
+
+    fn silent(pid: u32) -> Daemon {
+        let answer = Answer::Failed(String::new());
+        Daemon { answer, ..daemon(pid, DaemonState::Retired) }
+    }
 
     #[test]
     fn ending_sandboxes_and_silent_daemons_are_waited_for() {
-        let silent =
-            Daemon { answer: Answer::Failed(String::new()), ..daemon(2, DaemonState::Retired) };
-        let left = Left::of(&[daemon(1, DaemonState::Retired), silent]);
-        assert_eq!(left, Left { daemons: 2, sandboxes: 3, silent: 1 });
+        let left = Left::of(&[daemon(1, DaemonState::Retired), silent(2)]);
+        assert_eq!(left, Left { daemons: 2, serving: 0, sandboxes: 3, silent: 1 });
         assert_eq!(left.text(), "3 sandboxes of 2 daemons, 1 of them without an answer");
         assert_eq!(Left::of(&[]).daemons, 0);
+    }
+
+    #[test]
+    fn nothing_is_left_if_all_daemons_are_retired_and_empty() {
+        let is_nothing = |daemons: &[Daemon]| Left::of(daemons).is_nothing();
+        let retired = empty(1, DaemonState::Retired);
+        assert!(is_nothing(&[]));
+        assert!(is_nothing(&[retired.clone(), empty(2, DaemonState::Stopping)]));
+        for other in [silent(2), empty(2, DaemonState::Serving), daemon(2, DaemonState::Retired)] {
+            assert!(!is_nothing(&[retired.clone(), other]));
+        }
+    }
+
+    #[test]
+    fn note_about_the_socket_has_the_patience_of_a_start() {
+        let note = socket_stays_open();
+        assert!(note.contains("a start during the drain waits 9 s and fails"), "{note}");
+        assert!(note.ends_with("before, that stops the service and ends its containers"), "{note}");
     }
 }

@@ -29,6 +29,7 @@ runwasi_tests::suite! { fixture = Wasmtimed; {
     upkeep:
         drain_waits_for_the_last_sandbox
         drain_that_takes_too_long_says_what_is_left
+        drain_of_an_empty_node_needs_no_time
         health_follows_the_daemon
         bundle_has_facts_and_no_secret
         cache_is_listed_verified_and_pruned_under_a_guest;

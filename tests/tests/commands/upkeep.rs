@@ -55,6 +55,14 @@ pub(crate) fn drain_that_takes_too_long_says_what_is_left(c: &mut Containers) ->
     c.fixture.becomes_clean()
 }
 
+pub(crate) fn drain_of_an_empty_node_needs_no_time(c: &mut Containers) -> Result<()> {
+    let done = command(c, &["drain", "--timeout", "0"]).run()?.ok()?;
+    ensure!(done.stdout.is_empty() && done.stderr.is_empty(), "{done}");
+    ensure!(c.fixture.daemon()?.ends(LIMIT)? == 0);
+    c.fixture.daemon()?.start_again()?;
+    c.fixture.becomes_clean()
+}
+
 pub(crate) fn health_follows_the_daemon(c: &mut Containers) -> Result<()> {
     says(&text(c, &["health"])?, &["healthy: daemon", "serves"], &[])?;
     let id = c.id("spins");

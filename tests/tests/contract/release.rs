@@ -12,6 +12,9 @@ use serde_json::Value;
 /// The crates of the libraries; each other package is of this repository alone.
 const PUBLISHED: [&str; 3] = ["runwasi-core", "runwasi-daemon", "runwasi-wasmtime"];
 
+/// The version of the workspace.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -62,7 +65,7 @@ fn libraries_are_packaged_with_their_sources_and_versions() -> Result<()> {
     }
     package.args(["--target-dir", &target]).run()?.ok()?;
     for name in PUBLISHED {
-        let archive = place.path().join(format!("package/{name}-0.1.0.crate"));
+        let archive = place.path().join(format!("package/{name}-{VERSION}.crate"));
         let list = Command::new("tar").args(["--list", "--file"]).args([&archive]).run()?.ok()?;
         let list = list.out();
         let files: BTreeSet<_> = list.lines().filter_map(|line| line.split_once('/')).collect();
@@ -70,6 +73,17 @@ fn libraries_are_packaged_with_their_sources_and_versions() -> Result<()> {
             ensure!(files.iter().any(|(_, found)| *found == file), "{name}: no {file}: {list}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn one_version_is_that_of_all_libraries_and_of_their_documentation() -> Result<()> {
+    for package in packages()?.iter().filter(|package| PUBLISHED.contains(&text(package, "name"))) {
+        ensure!(text(package, "version") == VERSION, "{}: {}", package["name"], package["version"]);
+    }
+    let minor = VERSION.rsplit_once('.').context("no minor version")?.0;
+    let requirement = format!("runwasi-daemon = {{ version = \"{minor}\"");
+    ensure!(read("docs/embedding.md")?.contains(&requirement), "no {requirement}");
     Ok(())
 }
 

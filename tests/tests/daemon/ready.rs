@@ -6,10 +6,12 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::daemon::Settings;
+use runwasi_tests::ask::command;
+use runwasi_tests::daemon::{Settings, State};
 use runwasi_tests::shim::LIMIT;
 use runwasi_tests::{
-    Containerd, Containers, Daemon, Runtime, ShimDriver, check_with, run_case_with,
+    Containerd, Containers, Daemon, Runtime, ShimDriver, check_with, poll_until, run_case_with,
+    says,
 };
 
 pub(crate) fn ready_daemon_answers_at_once(p: &mut ShimDriver) -> Result<()> {
@@ -21,7 +23,7 @@ pub(crate) fn ready_daemon_answers_at_once(p: &mut ShimDriver) -> Result<()> {
     ensure!(p.daemon()?.terminate()? == 0);
     let said = p.daemon()?.list()?.status_is(3)?.refused()?;
     let socket = p.node().socket();
-    runwasi_tests::says(&said, &["daemon not running", &socket.to_string_lossy()], &[])
+    says(&said, &["daemon not running", &socket.to_string_lossy()], &[])
 }
 
 pub(crate) fn manager_socket_is_for_its_user_only(p: &ShimDriver) -> Result<()> {
@@ -61,10 +63,15 @@ fn socket_handed_over_is_served_and_outlives_the_daemon() {
     check_with(Runtime::Wasmtimed, Containerd::builder(), activation);
 }
 
+/// A listening manager socket, as a service manager opens it.
+fn opened(state: &State) -> Result<UnixListener> {
+    fs::DirBuilder::new().mode(0o700).create(state.dir())?;
+    Ok(UnixListener::bind(state.socket())?)
+}
+
 fn activation(c: &mut Containers) -> Result<()> {
     let (home, state) = (c.fixture.dir().to_owned(), c.fixture.node().clone());
-    fs::DirBuilder::new().mode(0o700).create(state.dir())?;
-    let listener = UnixListener::bind(state.socket())?;
+    let listener = opened(&state)?;
     for round in ["one", "two"] {
         // A shim that comes before the daemon waits in the socket's queue: this is what activation is for.
         let early = c.run_command(&["--rm"], &c.id(round), &["echo", round]).spawn()?;
@@ -76,4 +83,24 @@ fn activation(c: &mut Containers) -> Result<()> {
         ensure!(state.socket().exists(), "the daemon removed a socket that is not its own");
     }
     c.fixture.becomes_clean()
+}
+
+#[test]
+fn drain_tells_what_a_socket_handed_over_means() {
+    check_with(Runtime::Wasmtimed, Containerd::builder(), |c| {
+        let home = c.fixture.dir().to_owned();
+        let listener = opened(c.fixture.node())?;
+        let mut daemon = Daemon::activated(&home, Settings::default(), listener)?;
+        poll_until("a daemon", LIMIT, || c.fixture.node().daemons().first().copied())?;
+        let said = command(c, &["drain", "--timeout", "60"]).run()?.ok()?.err();
+        let note = [
+            "the manager socket is systemd's and stays open",
+            "a start during the drain waits 9 s and fails",
+            "'kubectl cordon'",
+            "Stop the socket unit only when the drain is done",
+        ];
+        says(&said, &note, &[])?;
+        ensure!(daemon.ends(LIMIT)? == 0);
+        c.fixture.becomes_clean()
+    });
 }

@@ -1,9 +1,11 @@
-//! Refused containers and execs in the log, and text of theirs that looks like a line; the cases are
-//! listed in `main.rs`.
+//! Refused containers, execs and sandboxes in the log, and text of theirs that looks like a line; the
+//! cases are listed in `main.rs`.
 
 use anyhow::{Result, ensure};
-use runwasi_tests::Containers;
-use runwasi_tests::log::{has, text};
+use runwasi_tests::bundle::Bundle;
+use runwasi_tests::log::{Line, has, text};
+use runwasi_tests::shim::LIMIT;
+use runwasi_tests::{Containers, Runtime, ShimDriver, poll_until, run_case_with};
 
 /// What would be the end of another container, if it stood in a line of its own.
 const FORGED: &str = "x\ntime=\"2026-01-01T00:00:00Z\" level=info msg=\"container exited\" \
@@ -72,4 +74,28 @@ pub(crate) fn text_of_a_container_cannot_forge_a_line(c: &mut Containers) -> Res
     });
     ensure!(forged.is_none(), "{forged:?}");
     c.fixture.becomes_clean()
+}
+
+#[test]
+fn refused_sandbox_is_told_once_with_the_reason() {
+    run_case_with(ShimDriver::new(Runtime::Wasmtimed), |p| {
+        // The daemon's one root is `/tmp`.
+        let outside = tempfile::Builder::new().prefix("outside").tempdir_in("/var/tmp")?;
+        let bundle = Bundle::create(outside.path().join("b"), &["/a"], "/outside")?;
+        p.start("stray", bundle.path())?.refused()?;
+        let lines = poll_until("a line about the refusal", LIMIT, || {
+            let log = p.daemon().ok()?.log();
+            let of_sandbox =
+                |line: &Line| line.get("msg").is_some_and(|message| message == "sandbox refused");
+            let lines: Vec<_> = log.lines().filter_map(text).filter(of_sandbox).collect();
+            (!lines.is_empty()).then_some(lines)
+        })?;
+        ensure!(lines.len() == 1, "{lines:?}");
+        has(&lines[0], &[("container", "stray"), ("sandbox", "stray"), ("level", "info")])?;
+        has(&lines[0], &[("namespace", p.namespace())])?;
+        let reason = &lines[0]["reason"];
+        ensure!(reason.contains(&*bundle.path().to_string_lossy()), "{reason}");
+        ensure!(reason.contains("bundle-roots"), "{reason}");
+        p.becomes_clean()
+    });
 }
