@@ -237,6 +237,7 @@ impl Daemon {
         }
         let asked = SystemTime::now();
         let thin = request.began().zip(Id::parse("container id", &request.id).ok());
+        let request = Arc::new(request);
         let created = self.create_or_join(request.clone()).await;
         let (address, served) = created.inspect_err(|error| refused(&request, error))?;
         if let Some((began, id)) = thin {
@@ -248,7 +249,7 @@ impl Daemon {
 
     async fn create_or_join(
         self: &Arc<Self>,
-        request: CreateRequest,
+        request: Arc<CreateRequest>,
     ) -> Result<(String, Arc<ServedSandbox>), DaemonError> {
         let roots = self.bundle_roots.clone();
         let wanted =

@@ -32,7 +32,7 @@ pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return at_the_limit(node, &daemons, &left);
+            return at_the_limit(node, &daemons, left);
         }
         if told.as_ref() != Some(&left) {
             note(&format!("waiting for {}", left.text()));
@@ -54,10 +54,11 @@ fn socket_stays_open() -> String {
 }
 
 /// Result at the time limit.
-fn at_the_limit(node: &Node, daemons: &[Daemon], left: &Left) -> Result<(), CommandError> {
+fn at_the_limit(node: &Node, daemons: &[Daemon], mut left: Left) -> Result<(), CommandError> {
     // A daemon that ends while it is asked has no answer. A second look does not find it any more.
-    let again = (left.silent > 0).then(|| living(node, daemons)).transpose()?;
-    let left = again.map_or_else(|| left.clone(), |again| Left::of(&again));
+    if left.silent > 0 {
+        left = Left::of(&living(node, daemons)?);
+    }
     if left.is_nothing() {
         return Ok(());
     }
@@ -76,7 +77,7 @@ fn living(node: &Node, daemons: &[Daemon]) -> Result<Vec<Daemon>, CommandError> 
 }
 
 /// Rest that a drain waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 struct Left {
     daemons: usize,
     /// Daemons that take new sandboxes.
