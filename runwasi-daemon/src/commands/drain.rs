@@ -14,6 +14,11 @@ use crate::{manager::reports::DaemonState, thin::START_PATIENCE};
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Longest time beyond the limit for daemons without an answer: those that are ending.
+const ENDING: Duration = Duration::from_secs(1);
+/// Time between two looks at them.
+const LOOK_AT_ENDING: Duration = Duration::from_millis(20);
+
 /// Retires the current daemon, and waits until all daemons of now have ended.
 pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
     let deadline = Instant::now() + limit;
@@ -55,8 +60,10 @@ fn socket_stays_open() -> String {
 
 /// Result at the time limit.
 fn at_the_limit(node: &Node, daemons: &[Daemon], mut left: Left) -> Result<(), CommandError> {
-    // A daemon that ends while it is asked has no answer. A second look does not find it any more.
-    if left.silent > 0 {
+    // A daemon that ends while it is asked has no answer, and is found until its process is gone.
+    let deadline = Instant::now() + ENDING;
+    while left.is_silence() && Instant::now() < deadline {
+        sys::pause(LOOK_AT_ENDING);
         left = Left::of(&living(node, daemons)?);
     }
     if left.is_nothing() {
@@ -103,6 +110,11 @@ impl Left {
     /// are about to exit.
     fn is_nothing(&self) -> bool {
         (self.serving, self.sandboxes, self.silent) == (0, 0, 0)
+    }
+
+    /// True if there is nothing left but daemons without an answer.
+    fn is_silence(&self) -> bool {
+        (self.serving, self.sandboxes) == (0, 0) && self.silent > 0
     }
 
     fn text(&self) -> String {
@@ -152,6 +164,17 @@ mod tests {
         for other in [silent(2), empty(2, DaemonState::Serving), daemon(2, DaemonState::Retired)] {
             assert!(!is_nothing(&[retired.clone(), other]));
         }
+    }
+
+    #[test]
+    fn only_silence_is_looked_at_again() {
+        let is_silence = |daemons: &[Daemon]| Left::of(daemons).is_silence();
+        assert!(is_silence(&[silent(1)]));
+        assert!(is_silence(&[silent(1), empty(2, DaemonState::Retired)]));
+        for other in [empty(2, DaemonState::Serving), daemon(2, DaemonState::Retired)] {
+            assert!(!is_silence(&[silent(1), other]));
+        }
+        assert!(!is_silence(&[empty(1, DaemonState::Retired)]));
     }
 
     #[test]
