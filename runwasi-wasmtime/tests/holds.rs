@@ -35,8 +35,9 @@ static ALLOCATOR: Charging = Charging;
 const GUEST: &str = "/guest.wat";
 /// Goal for a host call.
 const GOAL: Duration = Duration::from_millis(5);
-/// Times that a native copy of the same size to fresh memory may be exceeded.
-const FRESH_COPIES: u32 = 2;
+/// Times that a native copy of the same size to fresh memory may be exceeded. Its time varies, and so
+/// does the call's.
+const FRESH_COPIES: u32 = 3;
 /// Most runs of a guest. The shortest of their longest polls counts: other work of the machine only
 /// makes a poll longer. A run within the goal is the last.
 const RUNS: usize = 8;
