@@ -1,6 +1,6 @@
 //! Tests of trees of mounts: volumes, links, masks and working directories.
 
-use std::io::Read;
+use std::{ffi::OsStr, io::Read, os::unix::ffi::OsStrExt};
 
 use super::*;
 
@@ -42,7 +42,8 @@ fn names_in(rootfs: &Rootfs, path: &str) -> Vec<String> {
 fn attached(source: &Path) -> usize {
     let inside = MountNamespace::of_process().unwrap().enter().unwrap();
     let name = source.file_name().unwrap().to_str().unwrap();
-    inside.mount_table().unwrap().lines().filter(|line| line.contains(name)).count()
+    let table = inside.mount_table().unwrap();
+    String::from_utf8_lossy(&table).lines().filter(|line| line.contains(name)).count()
 }
 
 #[test]
@@ -141,6 +142,21 @@ fn directory_without_a_place_in_the_volume_behind_a_link_is_a_preopen() {
     let config = config_with(bundle.path(), &mounts(&bind("single", "/var/run/single")));
     let error = Rootfs::mount(bundle.path(), &config, &[]).unwrap_err().to_string();
     assert!(error.contains("/var/run/single") && error.contains("Read-only"), "{error}");
+}
+
+#[test]
+fn mount_table_has_paths_of_any_bytes() {
+    let bundle = tempfile::tempdir().unwrap();
+    let place = OsStr::from_bytes(b"runwasi-\xff");
+    std::fs::create_dir_all(bundle.path().join("rootfs").join(place)).unwrap();
+    std::os::unix::fs::symlink(place, bundle.path().join("rootfs/link")).unwrap();
+    let tmpfs = r#"{"destination":"/link","type":"tmpfs","source":"tmpfs"}"#;
+    let config = config_with(bundle.path(), tmpfs);
+    let _rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+    let inside = MountNamespace::of_process().unwrap().enter().unwrap();
+    let table = mount_table::MountTable::parse(&inside.mount_table().unwrap());
+    let mounts = table.inside(Path::new("/"));
+    assert!(mounts.iter().any(|mount| mount.path.file_name() == Some(place)));
 }
 
 #[tokio::test]
