@@ -144,6 +144,33 @@ fn directory_without_a_place_in_the_volume_behind_a_link_is_a_preopen() {
     assert!(error.contains("/var/run/single") && error.contains("Read-only"), "{error}");
 }
 
+/// A read-only overlay of empty layers.
+fn read_only_root(bundle: &Path) -> MountConfig {
+    let layers = ["one", "two"].map(|name| bundle.join(name));
+    for layer in &layers {
+        std::fs::create_dir(layer).unwrap();
+    }
+    let [one, two] = layers.map(|layer| layer.to_str().unwrap().to_owned());
+    let options = vec![format!("lowerdir={one}:{two}")];
+    MountConfig { kind: "overlay".into(), source: "overlay".into(), options }
+}
+
+#[test]
+fn masked_paths_below_missing_directories_are_left_out_and_no_others() {
+    let bundle = tempfile::tempdir().unwrap();
+    std::fs::create_dir(bundle.path().join("volume")).unwrap();
+    std::fs::write(bundle.path().join("volume/secret"), "secret").unwrap();
+    // The root has no place for the volume, which is a preopen below a missing directory.
+    let mut config = config_with(bundle.path(), &bind("volume", "/data/volume"));
+    let paths = ["/no/such/path", "/data/other", "/data/volume/no/such", "/data/volume/secret"];
+    config.masked_paths = paths.map(PathBuf::from).to_vec();
+    let root = read_only_root(bundle.path());
+    let rootfs = Rootfs::mount(bundle.path(), &config, &[root]).unwrap();
+    assert_eq!(rootfs.preopens().count(), 2);
+    assert_eq!(names_in(&rootfs, "/data/volume"), ["secret"]);
+    assert_eq!(read(&rootfs, "/data/volume/secret").unwrap(), "");
+}
+
 #[test]
 fn mount_table_has_paths_of_any_bytes() {
     let bundle = tempfile::tempdir().unwrap();
