@@ -355,7 +355,7 @@ fn attach(
     let has_cwd = cwd != Path::new("/");
     let in_volume = volumes.iter().any(|volume| volume.contains(&cwd));
     let makes_cwd = has_cwd && !in_volume;
-    // The root stays writable until the mount points and the working directory exist.
+    // The root stays writable until all mount points and the working directory exist.
     let has_volumes = !volumes.is_empty();
     let late = makes_cwd || has_volumes;
     let read_only_tree = MountAttributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
@@ -366,7 +366,8 @@ fn attach(
     // Before the volumes: their mount points must not lie in an interface.
     let found = volumes::settle(&inside, &root, &options, false).map_err(&failed)?;
     attached.left_out.extend(found.into_iter().map(|one| one.below(Path::new("/"))));
-    let Copy { mount: root, following, .. } = root;
+    let Copy { mount: root, has_mounts, following } = root;
+    let is_single = !has_mounts && following.is_none();
     attached.following.extend(following);
     for n in 0..volumes.len() {
         let (before, rest) = volumes.split_at_mut(n);
@@ -379,9 +380,14 @@ fn attach(
         volumes::make_directory(&root, &cwd)?;
     }
     if read_only && late {
-        // Before the volumes, which may be writable.
-        let change = MountChange::RESTRICTED.with(read_only_tree);
-        attributes::change(&inside, &root, change).map_err(&failed)?;
+        if is_single {
+            // After the volumes: a link in one may lead to a place that is still to be made.
+            attached.late.push(root.try_clone().map_err(&failed)?);
+        } else {
+            // With the mounts below it, hence before the volumes, which may be writable.
+            let change = MountChange::RESTRICTED.with(read_only_tree);
+            attributes::change(&inside, &root, change).map_err(&failed)?;
+        }
     }
     let mut rest = VecDeque::from(volumes);
     while let Some(volume) = rest.pop_front() {

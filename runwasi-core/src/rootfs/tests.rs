@@ -127,6 +127,22 @@ fn link_in_a_volume_leads_the_mount_point_of_another_one_nowhere_else() {
 }
 
 #[test]
+fn place_behind_a_link_of_a_volume_is_made_in_a_read_only_root() {
+    let bundle = with_link();
+    std::fs::create_dir(bundle.path().join("host")).unwrap();
+    std::os::unix::fs::symlink("/data", bundle.path().join("host/out")).unwrap();
+    let mounts = [bind("host", "/v"), bind("single", "/v/out/single")];
+    let mut config = config_in(bundle.path(), &mounts.join(","), "/v/out/cwd");
+    config.read_only = true;
+    let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+    assert_eq!(read(&rootfs, "/data/single").unwrap(), "single");
+    rootfs.check_cwd(Path::new("/v/out/cwd")).unwrap();
+    let root = rootfs.preopens().next().unwrap().directory;
+    let made = rustix::fs::mkdirat(&*root, "new", Mode::from(0o755));
+    assert_eq!(made, Err(rustix::io::Errno::ROFS));
+}
+
+#[test]
 fn directory_without_a_place_in_the_volume_behind_a_link_is_a_preopen() {
     let bundle = with_link();
     for name in ["host", "inner"] {
