@@ -65,6 +65,50 @@ fn nested_volumes_are_part_of_one_tree() {
     assert!(!host.contains(bundle.path().file_name().unwrap().to_str().unwrap()), "{host}");
 }
 
+#[test]
+fn mount_at_the_root_is_the_root_of_the_tree() {
+    let bundle = tempfile::tempdir().unwrap();
+    for made in ["before", "host", "inner", "rootfs/old"] {
+        std::fs::create_dir_all(bundle.path().join(made)).unwrap();
+    }
+    std::fs::write(bundle.path().join("host/f"), "host").unwrap();
+    std::fs::write(bundle.path().join("inner/f"), "inner").unwrap();
+    let shm = r#"{"destination":"/dev/x","type":"tmpfs","source":"tmpfs"}"#.to_owned();
+    let dev = r#"{"destination":"/dev","type":"tmpfs","source":"tmpfs"}"#.to_owned();
+    let mounts = [bind("before", "/v"), bind("host", "/a/.."), dev, shm, bind("inner", "/v")];
+    let mut config = config_in(bundle.path(), &mounts.join(","), "/work");
+    config.read_only = true;
+    config.masked_paths = vec!["/f".into()];
+    let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+    assert_eq!(names_in(&rootfs, "/"), ["dev", "f", "v", "work"]);
+    assert_eq!(read(&rootfs, "/v/f").unwrap(), "inner");
+    assert_eq!(read(&rootfs, "/f").unwrap(), "", "masked");
+    assert!(names_in(&rootfs, "/dev").contains(&"x".to_owned()));
+    assert_eq!(rootfs.preopens().count(), 1);
+    let root = rootfs.preopens().next().unwrap().directory;
+    let made = rustix::fs::mkdirat(&*root, "new", Mode::from(0o755));
+    assert_eq!(made, Err(rustix::io::Errno::ROFS));
+    assert!(bundle.path().join("host/v").is_dir(), "places are made in the mount");
+}
+
+#[test]
+fn tmpfs_at_the_root_begins_with_the_root_file_system_on_request() {
+    let bundle = tempfile::tempdir().unwrap();
+    let tmpfs = |options| {
+        format!(r#"{{"destination":"/","type":"tmpfs","source":"t","options":[{options}]}}"#)
+    };
+    for (options, names) in [(r#""tmpcopyup""#, &["old"][..]), (r#""ro""#, &[][..])] {
+        let config = config_with(bundle.path(), &tmpfs(options));
+        std::fs::create_dir_all(bundle.path().join("rootfs/old")).unwrap();
+        let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+        assert_eq!(names_in(&rootfs, "/"), names);
+        let root = rootfs.preopens().next().unwrap().directory;
+        let made = rustix::fs::mkdirat(&*root, "new", Mode::from(0o755));
+        assert_eq!(made.is_ok(), options != r#""ro""#, "{options}");
+        assert!(!bundle.path().join("rootfs/new").exists());
+    }
+}
+
 /// A bundle whose root has `/var/run`, a link to `/run`.
 fn with_link() -> tempfile::TempDir {
     let bundle = tempfile::tempdir().unwrap();
