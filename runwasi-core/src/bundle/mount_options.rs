@@ -158,6 +158,14 @@ impl MountOptions {
         self.top.is_read_only() || self.tree.is_read_only()
     }
 
+    /// The same without `ro` and `rro`.
+    pub(crate) fn writable(mut self) -> Self {
+        for attributes in [&mut self.top, &mut self.tree] {
+            attributes.set.remove(MountAttrFlags::MOUNT_ATTR_RDONLY);
+        }
+        self
+    }
+
     fn take(&mut self, effect: Effect) {
         match effect {
             Effect::None => {}

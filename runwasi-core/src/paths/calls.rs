@@ -1,5 +1,6 @@
-//! Calls that take a path. Those of a plain name are one system call; any other path is opened first,
-//! or the directory of its last name. None opens a file itself, so none waits for a FIFO or a lease.
+//! Calls that take a path. Those of a plain name are one system call, and a look before it where a
+//! mount could be taken away; any other path is opened first, or the directory of its last name.
+//! None opens a file itself, so none waits for a FIFO or a lease.
 
 use std::{
     ffi::{CStr, CString},
@@ -16,6 +17,7 @@ use rustix::{
 };
 
 use super::{
+    mount_point,
     patience::patiently,
     start::{PATH, Start},
 };
@@ -82,6 +84,7 @@ impl Start<'_> {
     pub async fn remove_directory(&self, path: &str) -> io::Result<()> {
         self.call(path, |path| {
             let (parent, name) = self.parent(path)?;
+            mount_point::check_removal(parent.as_fd(), name, true)?;
             unlinkat(parent, name, AtFlags::REMOVEDIR)
         })
         .await
@@ -91,6 +94,7 @@ impl Start<'_> {
     pub async fn remove_file(&self, path: &str) -> io::Result<()> {
         self.call(path, |path| {
             let (parent, name) = self.parent(path)?;
+            mount_point::check_removal(parent.as_fd(), name, false)?;
             unlinkat(parent, name, AtFlags::empty())
         })
         .await
@@ -166,6 +170,7 @@ pub async fn rename(from: Start<'_>, old: &str, to: Start<'_>, new: &str) -> io:
     pair(old, new, |old, new| {
         let (from, old) = from.parent(old)?;
         let (to, new) = to.parent(new)?;
+        mount_point::check_rename((from.as_fd(), old), (to.as_fd(), new))?;
         renameat(from, old, to, new)
     })
     .await

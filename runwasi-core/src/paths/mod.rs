@@ -22,9 +22,11 @@
 //! | `resolve` | an opening below one |
 //! | `walk` | the way of links that lead out of a directory |
 //! | `calls` | calls that take a path |
+//! | `mount_point` | refusal to remove, rename or replace a mount point |
 //! | `patience` | repetition of calls that renames on the host disturb |
 
 mod calls;
+mod mount_point;
 mod patience;
 mod resolve;
 mod start;

@@ -45,6 +45,11 @@ struct Container {
 
 impl Container {
     fn new() -> Self {
+        Self::with_mount("")
+    }
+
+    /// The same with a further mount.
+    fn with_mount(mount: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for made in ["rootfs/run/token", "rootfs/var/log/deep", "volume/inner"] {
             fs::create_dir_all(directory.path().join(made)).unwrap();
@@ -57,7 +62,8 @@ impl Container {
         let config = r#"{"ociVersion":"1.1.0","root":{"path":"rootfs"},
             "process":{"user":{"uid":0,"gid":0},"cwd":"/","args":["/a"]},
             "mounts":[{"destination":"/dev","type":"tmpfs","source":"tmpfs"},
-                {"destination":"/v","type":"bind","source":"volume","options":["bind"]}]}"#;
+                {"destination":"/v","type":"bind","source":"volume","options":["bind"]}"#;
+        let config = format!("{config}{mount}]}}");
         fs::write(directory.path().join("config.json"), config).unwrap();
         let config = Config::load(directory.path()).unwrap();
         let rootfs = Rootfs::mount(directory.path(), &config, &[]).unwrap();
@@ -234,6 +240,41 @@ async fn renames_and_links_across_mounts_are_refused_as_such() {
     assert_eq!(code(&renamed.unwrap_err()), Errno::XDEV);
     let linked = super::link(start, "secret", start, "v/secret").await;
     assert_eq!(code(&linked.unwrap_err()), Errno::XDEV);
+}
+
+/// The kernel refuses this in its own namespace, and takes the mount away here.
+#[tokio::test]
+async fn mount_points_are_neither_removed_nor_renamed_nor_replaced() {
+    let single = r#",{"destination":"/single","type":"bind","source":"secret","options":["bind"]}"#;
+    let container = Container::with_mount(single);
+    fs::create_dir(container.inside("empty")).unwrap();
+    fs::write(container.inside("file"), "").unwrap();
+    let root = container.directory("/");
+    let start = container.start(&root);
+    let unlinked = async |path| code(&start.remove_file(path).await.unwrap_err());
+    let removed = async |path| code(&start.remove_directory(path).await.unwrap_err());
+    let renamed = async |old, new| code(&super::rename(start, old, start, new).await.unwrap_err());
+    assert_eq!(unlinked("single").await, Errno::BUSY);
+    assert_eq!(unlinked("run/../single").await, Errno::BUSY);
+    assert_eq!(removed("v").await, Errno::BUSY);
+    assert_eq!(removed("v/").await, Errno::BUSY);
+    for (old, new) in [("v", "w"), ("single", "w"), ("file", "single"), ("empty", "v/")] {
+        assert_eq!(renamed(old, new).await, Errno::BUSY, "{old} {new}");
+    }
+    // What the kernel looks at first.
+    assert_eq!(unlinked("v").await, Errno::ISDIR);
+    assert_eq!(removed("single").await, Errno::NOTDIR);
+    assert_eq!(removed(".").await, Errno::INVAL);
+    for (old, new, wanted) in [
+        ("empty", "single", Errno::NOTDIR),
+        ("file", "v", Errno::ISDIR),
+        ("missing", "single", Errno::NOENT),
+        ("v/inner", "v", Errno::XDEV),
+    ] {
+        assert_eq!(renamed(old, new).await, wanted, "{old} {new}");
+    }
+    assert_eq!(container.read("/", "single").await.as_deref(), Ok("host"));
+    assert_eq!(container.read("/", "v/inner/f").await.as_deref(), Ok("volume"));
 }
 
 #[tokio::test]

@@ -1,9 +1,13 @@
 //! `tmpcopyup`: a tmpfs begins with the content of the directory that it covers.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -27,7 +31,7 @@ pub(super) fn copy_up(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
             if [c".", c".."].contains(&name) {
                 continue;
             }
-            let name = Path::new(std::str::from_utf8(name.to_bytes()).map_err(io::Error::other)?);
+            let name = Path::new(OsStr::from_bytes(name.to_bytes()));
             let found = statat(&source, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if copy_entry(&source, &target, name, &found)? {
                 directories.push(directory.join(name));
@@ -75,6 +79,22 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn names_may_have_any_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
+        let names = [&b"d\xff"[..], b"f\xfe", b"l\xfd"].map(OsStr::from_bytes);
+        fs::create_dir_all(from.join(names[0])).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join(names[0]).join(names[1]), "content").unwrap();
+        symlink(names[1], from.join(names[0]).join(names[2])).unwrap();
+        let opened = |path: &Path| OwnedFd::from(File::open(path).unwrap());
+        copy_up(&opened(&from), &opened(&to)).unwrap();
+        // By the link, whose text has such bytes as well.
+        let copied = fs::read_to_string(to.join(names[0]).join(names[2])).unwrap();
+        assert_eq!(copied, "content");
+    }
 
     #[test]
     fn content_comes_with_modes_and_links() {

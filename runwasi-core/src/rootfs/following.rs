@@ -91,7 +91,7 @@ impl State {
 
 #[derive(Debug)]
 struct Known {
-    signature: String,
+    signature: Vec<u8>,
     /// The guest's mount. None of a kernel interface, and of what a mount of the container covers.
     mount: Option<Arc<OwnedFd>>,
 }
@@ -113,7 +113,7 @@ impl Changes {
 #[derive(Debug)]
 struct New {
     id: u64,
-    signature: String,
+    signature: Vec<u8>,
     /// The number of the mount that carries it, as far as the guest has it.
     parent: u64,
     /// Its path below that.

@@ -219,7 +219,7 @@ mod tests {
             let id = 11 + number;
             text += &format!("{id} 10 0:{id} / /t/{kind} rw - {kind} {kind} rw\n");
         }
-        MountTable::parse(&text)
+        MountTable::parse(text.as_bytes())
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl<'a> Places<'a> {
 
     fn find(&mut self, path: &Path) -> io::Result<Found<'a>> {
         let path = volumes::clean(path);
-        if self.missing.iter().any(|missing| path.starts_with(missing)) {
+        if self.missing.iter().any(|missing| self.lies_in(&path, missing)) {
             return Ok(Found::Missing);
         }
         let found = self.look_up(&path)?;
@@ -102,11 +102,21 @@ impl<'a> Places<'a> {
         Ok(found)
     }
 
-    fn look_up(&self, path: &Path) -> io::Result<Found<'a>> {
+    /// True for a path below a directory of the same preopened directory.
+    fn lies_in(&self, path: &Path, directory: &Path) -> bool {
+        let top = |path| self.containing(path).map(|found| &found.path);
+        path.starts_with(directory) && top(path) == top(directory)
+    }
+
+    /// The preopened directory that decides about a path: the deepest one.
+    fn containing(&self, path: &Path) -> Option<&'a Directory> {
         let containing =
             self.directories.iter().filter(|directory| path.starts_with(&directory.path));
-        let deepest = containing.max_by_key(|directory| directory.path.as_os_str().len());
-        let Some(directory) = deepest else { return Ok(Found::Missing) };
+        containing.max_by_key(|directory| directory.path.as_os_str().len())
+    }
+
+    fn look_up(&self, path: &Path) -> io::Result<Found<'a>> {
+        let Some(directory) = self.containing(path) else { return Ok(Found::Missing) };
         let inner = path.strip_prefix(&directory.path).unwrap_or(path);
         if inner.as_os_str().is_empty() {
             return Ok(Found::Top(directory));

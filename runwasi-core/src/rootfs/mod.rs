@@ -59,7 +59,7 @@ use self::{
     mount_table::mount_id,
     namespace::{MountNamespace, Tree},
     volatile::Volatile,
-    volumes::{Attached, Volume},
+    volumes::{Attached, Root, Volume},
     waiting::Storage,
 };
 pub use self::{
@@ -226,7 +226,8 @@ impl Rootfs {
             (Vec::new(), directories)
         };
         let upper = match (&volatile, directories.first()) {
-            (Some(volatile), Some(root)) => {
+            // A mount of `config.json` may have taken its place.
+            (Some(volatile), Some(root)) if !volumes::cover_root(&config.volumes) => {
                 let upper = Upper::new(volatile.upper.clone(), &root.file());
                 // An error: without it a guest's sync would do nothing.
                 Some(Arc::new(upper.map_err(RootfsError::directory("volatile overlay", &path))?))
@@ -348,25 +349,31 @@ fn attach(
 ) -> Result<Attached, RootfsError> {
     let cwd = volumes::clean(&config.process.cwd);
     let failed = RootfsError::directory("root.path", path);
+    let cover = volumes::take_root(&mut volumes);
     let namespace = MountNamespace::of_process().map_err(|error| failed(named(&error)))?;
     let inside = namespace.enter().map_err(|error| failed(named(&error)))?;
     let mut attached = Attached::default();
-    attached.trees.push(inside.attach_root(&root.mount).map_err(&failed)?);
+    let mut root = Root { copy: root, options: MountOptions::default(), read_only };
+    if let Some(cover) = cover {
+        root = cover.cover(&inside, root, &mut attached)?;
+    }
     let has_cwd = cwd != Path::new("/");
     let in_volume = volumes.iter().any(|volume| volume.contains(&cwd));
     let makes_cwd = has_cwd && !in_volume;
-    // The root stays writable until the mount points and the working directory exist.
+    // The root stays writable until all mount points and the working directory exist.
     let has_volumes = !volumes.is_empty();
-    let late = makes_cwd || has_volumes;
+    let is_late = root.read_only && (makes_cwd || has_volumes);
     let read_only_tree = MountAttributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
-    let mut options = MountOptions::default();
-    if read_only && !late {
-        options.tree = read_only_tree;
+    let Root { copy, mut options, read_only } = root;
+    if read_only && !is_late {
+        options.tree = options.tree.then(read_only_tree);
     }
+    attached.trees.push(inside.attach_root(&copy.mount).map_err(&failed)?);
     // Before the volumes: their mount points must not lie in an interface.
-    let found = volumes::settle(&inside, &root, &options, false).map_err(&failed)?;
+    let found = volumes::settle(&inside, &copy, &options, false).map_err(&failed)?;
     attached.left_out.extend(found.into_iter().map(|one| one.below(Path::new("/"))));
-    let Copy { mount: root, following, .. } = root;
+    let Copy { mount: root, has_mounts, following } = copy;
+    let is_single = !has_mounts && following.is_none();
     attached.following.extend(following);
     for n in 0..volumes.len() {
         let (before, rest) = volumes.split_at_mut(n);
@@ -378,10 +385,15 @@ fn attach(
     if makes_cwd {
         volumes::make_directory(&root, &cwd)?;
     }
-    if read_only && late {
-        // Before the volumes, which may be writable.
-        let change = MountChange::RESTRICTED.with(read_only_tree);
-        attributes::change(&inside, &root, change).map_err(&failed)?;
+    if is_late {
+        if is_single {
+            // After the volumes: a link in one may lead to a place that is still to be made.
+            attached.late.push(root.try_clone().map_err(&failed)?);
+        } else {
+            // With the mounts below it, hence before the volumes, which may be writable.
+            let change = MountChange::RESTRICTED.with(read_only_tree);
+            attributes::change(&inside, &root, change).map_err(&failed)?;
+        }
     }
     let mut rest = VecDeque::from(volumes);
     while let Some(volume) = rest.pop_front() {
@@ -418,7 +430,13 @@ fn beside(
     for volume in &config.volumes {
         if matches!(volume.source, Source::Bind { .. }) {
             let volume = Volume::open(bundle, volume, &HostMounts::default(), None)?;
-            directories.push(volume.beside()?);
+            let mut directory = volume.beside()?;
+            if directory.path == Path::new("/") {
+                // It covers all that was there before.
+                directory.read_only |= read_only;
+                directories.clear();
+            }
+            directories.push(directory);
         }
     }
     Ok(directories)

@@ -1,4 +1,4 @@
-//! Mount table of a namespace, parsed from `proc_pid_mountinfo(5)`.
+//! Mount table of a namespace, parsed from `proc_pid_mountinfo(5)`. Its paths are bytes of any kind.
 
 use std::{
     ffi::OsString,
@@ -34,18 +34,18 @@ pub(super) struct Entry {
     pub(super) kind: String,
     /// Device, root, place, options and kind. A number can be another mount's a moment later; with
     /// the same of these it is a mount of the same content at the same place.
-    pub(super) signature: String,
+    pub(super) signature: Vec<u8>,
 }
 
 impl MountTable {
     /// The table of the host's namespace. It may hold ten thousand mounts, so it is read only for
     /// binds that may have mounts below them.
     pub(super) fn of_host() -> io::Result<Self> {
-        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+        Ok(Self::parse(&fs::read("/proc/self/mountinfo")?))
     }
 
-    pub(super) fn parse(table: &str) -> Self {
-        Self(table.lines().filter_map(Entry::parse).collect())
+    pub(super) fn parse(table: &[u8]) -> Self {
+        Self(table.split(|byte| *byte == b'\n').filter_map(Entry::parse).collect())
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Entry> {
@@ -97,20 +97,24 @@ impl MountTable {
 }
 
 impl Entry {
-    fn parse(line: &str) -> Option<Self> {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let fields: Vec<&str> = mount.split(' ').collect();
-        // Optional fields of variable number follow; nothing here needs them.
-        let [id, parent, device, root, path, options, ..] = fields[..] else { return None };
-        let flags = options.split(',').filter_map(mount_flag);
-        let kind = file_system.split(' ').next()?;
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let mut next = || fields.next();
+        let [id, parent, device, root, path, options] =
+            [next()?, next()?, next()?, next()?, next()?, next()?];
+        // Optional fields of variable number precede the dash; nothing here needs them.
+        fields.find(|field| *field == b"-")?;
+        let kind = fields.next()?;
+        let number = |field| std::str::from_utf8(field).ok()?.parse().ok();
+        let names = std::str::from_utf8(options).unwrap_or_default().split(',');
         Some(Self {
-            id: id.parse().ok()?,
-            parent: parent.parse().ok()?,
+            id: number(id)?,
+            parent: number(parent)?,
             path: unescape(path),
-            flags: flags.fold(MountFlags::empty(), |all, one| all | one),
-            kind: kind.to_owned(),
-            signature: [device, root, path, options, kind].join(" "),
+            flags: names.filter_map(mount_flag).fold(MountFlags::empty(), |all, one| all | one),
+            // `fuse.` can have anything behind it.
+            kind: String::from_utf8_lossy(kind).into_owned(),
+            signature: [device, root, path, options, kind].join(&b' '),
         })
     }
 
@@ -143,10 +147,10 @@ pub(super) fn mount_id(fd: impl AsFd) -> Option<u64> {
 }
 
 /// Decodes a path of the mount table.
-fn unescape(path: &str) -> PathBuf {
+fn unescape(path: &[u8]) -> PathBuf {
     // The kernel writes space, tab, newline and backslash as a backslash and three octal digits.
     let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
+    let mut rest = path;
     while let Some((&first, after)) = rest.split_first() {
         let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
         let code = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
@@ -166,18 +170,20 @@ fn unescape(path: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
     fn escapes_of_the_mount_table_are_undone() {
-        assert_eq!(unescape(r"/a\040b\134c"), PathBuf::from(r"/a b\c"));
-        assert_eq!(unescape(r"/a\04"), PathBuf::from(r"/a\04"));
+        assert_eq!(unescape(br"/a\040b\134c"), PathBuf::from(r"/a b\c"));
+        assert_eq!(unescape(br"/a\04"), PathBuf::from(r"/a\04"));
     }
 
     #[test]
     fn kind_follows_any_number_of_optional_fields() {
         let table = MountTable::parse(
-            "25 1 0:3 / / rw,nosuid shared:1 master:2 - ext4 /dev/a rw\n\
+            b"25 1 0:3 / / rw,nosuid shared:1 master:2 - ext4 /dev/a rw\n\
              26 25 0:4 / /v ro - fuse.x x rw\n",
         );
         let kinds: Vec<_> = table.0.iter().map(|entry| entry.kind.as_str()).collect();
@@ -186,11 +192,25 @@ mod tests {
     }
 
     #[test]
+    fn paths_and_kinds_may_have_any_bytes() {
+        let table = MountTable::parse(
+            b"25 1 0:3 / / rw - ext4 /dev/a rw\n\
+             26 25 0:4 /r\xff /v\xfe\\040 ro - fuse.\xfd \xfc rw\n\
+             27 26 0:5 / /v\xfe\\040/p rw - proc proc rw\n",
+        );
+        let path = |id| table.get(id).unwrap().path.as_os_str().as_bytes();
+        assert_eq!(path(26), b"/v\xfe ");
+        assert_eq!(table.get(26).unwrap().flags, MountFlags::RDONLY);
+        let kinds: Vec<_> = table.below(25).iter().map(|entry| entry.kind.as_str()).collect();
+        assert_eq!(kinds, ["fuse.\u{fffd}", "proc"]);
+    }
+
+    #[test]
     fn mounts_over_a_place_or_over_a_directory_above_hide_it() {
         // `/a/x` and `/a/y` are mounted, then `/a` is covered, then `/a/y` is mounted again on the
         // cover, then twice at one place.
         let table = MountTable::parse(
-            "1 1 0:1 / / rw - tmpfs t rw\n\
+            b"1 1 0:1 / / rw - tmpfs t rw\n\
              2 1 0:2 / /a rw - tmpfs t rw\n\
              3 2 0:3 / /a/x rw - proc p rw\n\
              4 2 0:4 / /a rw - tmpfs t rw\n\

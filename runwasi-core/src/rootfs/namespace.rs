@@ -22,7 +22,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read},
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
@@ -352,8 +352,10 @@ impl Inside {
     }
 
     /// The mount table of the namespace (`proc_pid_mountinfo(5)`).
-    pub(super) fn mount_table(&self) -> io::Result<String> {
-        io::read_to_string(self.open_mount_table()?)
+    pub(super) fn mount_table(&self) -> io::Result<Vec<u8>> {
+        let mut table = Vec::new();
+        self.open_mount_table()?.read_to_end(&mut table)?;
+        Ok(table)
     }
 
     /// The file of the mount table. It stays that of this namespace wherever the thread goes.
@@ -461,7 +463,7 @@ mod tests {
             let name = tree.name.to_string();
             let mounts = |inside: &Inside| {
                 let table = inside.mount_table().unwrap();
-                table.matches(&format!(" /{name} ")).count()
+                String::from_utf8_lossy(&table).matches(&format!(" /{name} ")).count()
             };
             assert_eq!(mounts(&inside), 1 + covers);
             drop(inside);

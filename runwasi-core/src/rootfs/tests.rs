@@ -1,6 +1,6 @@
 //! Tests of trees of mounts: volumes, links, masks and working directories.
 
-use std::io::Read;
+use std::{ffi::OsStr, io::Read, os::unix::ffi::OsStrExt};
 
 use super::*;
 
@@ -42,7 +42,8 @@ fn names_in(rootfs: &Rootfs, path: &str) -> Vec<String> {
 fn attached(source: &Path) -> usize {
     let inside = MountNamespace::of_process().unwrap().enter().unwrap();
     let name = source.file_name().unwrap().to_str().unwrap();
-    inside.mount_table().unwrap().lines().filter(|line| line.contains(name)).count()
+    let table = inside.mount_table().unwrap();
+    String::from_utf8_lossy(&table).lines().filter(|line| line.contains(name)).count()
 }
 
 #[test]
@@ -62,6 +63,50 @@ fn nested_volumes_are_part_of_one_tree() {
     assert_eq!(rootfs.preopens().count(), 1, "all of it is one tree");
     let host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!host.contains(bundle.path().file_name().unwrap().to_str().unwrap()), "{host}");
+}
+
+#[test]
+fn mount_at_the_root_is_the_root_of_the_tree() {
+    let bundle = tempfile::tempdir().unwrap();
+    for made in ["before", "host", "inner", "rootfs/old"] {
+        std::fs::create_dir_all(bundle.path().join(made)).unwrap();
+    }
+    std::fs::write(bundle.path().join("host/f"), "host").unwrap();
+    std::fs::write(bundle.path().join("inner/f"), "inner").unwrap();
+    let shm = r#"{"destination":"/dev/x","type":"tmpfs","source":"tmpfs"}"#.to_owned();
+    let dev = r#"{"destination":"/dev","type":"tmpfs","source":"tmpfs"}"#.to_owned();
+    let mounts = [bind("before", "/v"), bind("host", "/a/.."), dev, shm, bind("inner", "/v")];
+    let mut config = config_in(bundle.path(), &mounts.join(","), "/work");
+    config.read_only = true;
+    config.masked_paths = vec!["/f".into()];
+    let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+    assert_eq!(names_in(&rootfs, "/"), ["dev", "f", "v", "work"]);
+    assert_eq!(read(&rootfs, "/v/f").unwrap(), "inner");
+    assert_eq!(read(&rootfs, "/f").unwrap(), "", "masked");
+    assert!(names_in(&rootfs, "/dev").contains(&"x".to_owned()));
+    assert_eq!(rootfs.preopens().count(), 1);
+    let root = rootfs.preopens().next().unwrap().directory;
+    let made = rustix::fs::mkdirat(&*root, "new", Mode::from(0o755));
+    assert_eq!(made, Err(rustix::io::Errno::ROFS));
+    assert!(bundle.path().join("host/v").is_dir(), "places are made in the mount");
+}
+
+#[test]
+fn tmpfs_at_the_root_begins_with_the_root_file_system_on_request() {
+    let bundle = tempfile::tempdir().unwrap();
+    let tmpfs = |options| {
+        format!(r#"{{"destination":"/","type":"tmpfs","source":"t","options":[{options}]}}"#)
+    };
+    for (options, names) in [(r#""tmpcopyup""#, &["old"][..]), (r#""ro""#, &[][..])] {
+        let config = config_with(bundle.path(), &tmpfs(options));
+        std::fs::create_dir_all(bundle.path().join("rootfs/old")).unwrap();
+        let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+        assert_eq!(names_in(&rootfs, "/"), names);
+        let root = rootfs.preopens().next().unwrap().directory;
+        let made = rustix::fs::mkdirat(&*root, "new", Mode::from(0o755));
+        assert_eq!(made.is_ok(), options != r#""ro""#, "{options}");
+        assert!(!bundle.path().join("rootfs/new").exists());
+    }
 }
 
 /// A bundle whose root has `/var/run`, a link to `/run`.
@@ -126,6 +171,22 @@ fn link_in_a_volume_leads_the_mount_point_of_another_one_nowhere_else() {
 }
 
 #[test]
+fn place_behind_a_link_of_a_volume_is_made_in_a_read_only_root() {
+    let bundle = with_link();
+    std::fs::create_dir(bundle.path().join("host")).unwrap();
+    std::os::unix::fs::symlink("/data", bundle.path().join("host/out")).unwrap();
+    let mounts = [bind("host", "/v"), bind("single", "/v/out/single")];
+    let mut config = config_in(bundle.path(), &mounts.join(","), "/v/out/cwd");
+    config.read_only = true;
+    let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+    assert_eq!(read(&rootfs, "/data/single").unwrap(), "single");
+    rootfs.check_cwd(Path::new("/v/out/cwd")).unwrap();
+    let root = rootfs.preopens().next().unwrap().directory;
+    let made = rustix::fs::mkdirat(&*root, "new", Mode::from(0o755));
+    assert_eq!(made, Err(rustix::io::Errno::ROFS));
+}
+
+#[test]
 fn directory_without_a_place_in_the_volume_behind_a_link_is_a_preopen() {
     let bundle = with_link();
     for name in ["host", "inner"] {
@@ -141,6 +202,48 @@ fn directory_without_a_place_in_the_volume_behind_a_link_is_a_preopen() {
     let config = config_with(bundle.path(), &mounts(&bind("single", "/var/run/single")));
     let error = Rootfs::mount(bundle.path(), &config, &[]).unwrap_err().to_string();
     assert!(error.contains("/var/run/single") && error.contains("Read-only"), "{error}");
+}
+
+/// A read-only overlay of empty layers.
+fn read_only_root(bundle: &Path) -> MountConfig {
+    let layers = ["one", "two"].map(|name| bundle.join(name));
+    for layer in &layers {
+        std::fs::create_dir(layer).unwrap();
+    }
+    let [one, two] = layers.map(|layer| layer.to_str().unwrap().to_owned());
+    let options = vec![format!("lowerdir={one}:{two}")];
+    MountConfig { kind: "overlay".into(), source: "overlay".into(), options }
+}
+
+#[test]
+fn masked_paths_below_missing_directories_are_left_out_and_no_others() {
+    let bundle = tempfile::tempdir().unwrap();
+    std::fs::create_dir(bundle.path().join("volume")).unwrap();
+    std::fs::write(bundle.path().join("volume/secret"), "secret").unwrap();
+    // The root has no place for the volume, which is a preopen below a missing directory.
+    let mut config = config_with(bundle.path(), &bind("volume", "/data/volume"));
+    let paths = ["/no/such/path", "/data/other", "/data/volume/no/such", "/data/volume/secret"];
+    config.masked_paths = paths.map(PathBuf::from).to_vec();
+    let root = read_only_root(bundle.path());
+    let rootfs = Rootfs::mount(bundle.path(), &config, &[root]).unwrap();
+    assert_eq!(rootfs.preopens().count(), 2);
+    assert_eq!(names_in(&rootfs, "/data/volume"), ["secret"]);
+    assert_eq!(read(&rootfs, "/data/volume/secret").unwrap(), "");
+}
+
+#[test]
+fn mount_table_has_paths_of_any_bytes() {
+    let bundle = tempfile::tempdir().unwrap();
+    let place = OsStr::from_bytes(b"runwasi-\xff");
+    std::fs::create_dir_all(bundle.path().join("rootfs").join(place)).unwrap();
+    std::os::unix::fs::symlink(place, bundle.path().join("rootfs/link")).unwrap();
+    let tmpfs = r#"{"destination":"/link","type":"tmpfs","source":"tmpfs"}"#;
+    let config = config_with(bundle.path(), tmpfs);
+    let _rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+    let inside = MountNamespace::of_process().unwrap().enter().unwrap();
+    let table = mount_table::MountTable::parse(&inside.mount_table().unwrap());
+    let mounts = table.inside(Path::new("/"));
+    assert!(mounts.iter().any(|mount| mount.path.file_name() == Some(place)));
 }
 
 #[tokio::test]

@@ -18,7 +18,6 @@ use rustix::{
         readlinkat,
     },
     io::Errno,
-    mount::MountAttrFlags,
 };
 
 use super::{
@@ -59,6 +58,14 @@ pub(super) struct Attached {
     pub(super) following: Vec<Following>,
     /// Mounts that become read-only when all others are attached.
     pub(super) late: Vec<OwnedFd>,
+}
+
+/// Root of a container's tree, not yet attached.
+pub(super) struct Root {
+    pub(super) copy: Copy,
+    pub(super) options: MountOptions,
+    /// True if it becomes read-only when all places are made.
+    pub(super) read_only: bool,
 }
 
 /// A mount of `config.json`, opened and not yet attached.
@@ -146,6 +153,33 @@ impl<'a> Volume<'a> {
     /// True if its destination is this path or lies below it.
     fn contained_in(&self, path: &Path) -> bool {
         self.destination.starts_with(path)
+    }
+
+    /// Makes it the root of the tree. A tmpfs begins with what it covers.
+    pub(super) fn cover(
+        self,
+        inside: &Inside,
+        covered: Root,
+        attached: &mut Attached,
+    ) -> Result<Root, RootfsError> {
+        let failed = RootfsError::destination(&self.config.destination);
+        let mut options = self.config.options.clone();
+        let mut read_only = covered.read_only;
+        let Opened::Directory(copy) = self.opened else {
+            return Err(failed(io::ErrorKind::NotADirectory.into()));
+        };
+        if self.config.source == Source::Tmpfs {
+            let Copy { mount, .. } = &covered.copy;
+            // Attached, so that no kernel interface is copied from it.
+            attached.trees.push(inside.attach_root(mount).map_err(&failed)?);
+            settle(inside, &covered.copy, &covered.options, false).map_err(&failed)?;
+            begin_tmpfs(&copy.mount, mount, &options).map_err(&failed)?;
+            read_only |= options.is_read_only();
+            options = options.writable();
+        }
+        // Not dropped here: its end leads out of the namespace.
+        attached.following.extend(covered.copy.following);
+        Ok(Root { copy, options, read_only })
     }
 
     /// Finds its mount point in the root file system and creates it if it is missing.
@@ -261,6 +295,18 @@ impl<'a> Volume<'a> {
     }
 }
 
+/// True if one of these mounts lies at `/`.
+pub(super) fn cover_root(volumes: &[VolumeConfig]) -> bool {
+    volumes.iter().any(|volume| clean(&volume.destination) == Path::new("/"))
+}
+
+/// Takes the last mount at `/` out of the list, and those before it, which it covers. Called in the
+/// host's namespace: the end of a volume that follows its source leads there.
+pub(super) fn take_root<'a>(volumes: &mut Vec<Volume<'a>>) -> Option<Volume<'a>> {
+    let last = volumes.iter().rposition(|volume| volume.destination == Path::new("/"))?;
+    volumes.drain(..=last).next_back()
+}
+
 /// Restricts an attached copy, gives it the attributes of its options and takes kernel interfaces
 /// out. A tmpfs with mounts below it stays writable until these are made.
 pub(super) fn settle(
@@ -269,12 +315,8 @@ pub(super) fn settle(
     options: &MountOptions,
     stays_writable: bool,
 ) -> io::Result<Vec<LeftOut>> {
-    let mut top = options.top;
-    let mut tree = options.tree;
-    if stays_writable {
-        top.set.remove(MountAttrFlags::MOUNT_ATTR_RDONLY);
-        tree.set.remove(MountAttrFlags::MOUNT_ATTR_RDONLY);
-    }
+    let writable = stays_writable.then(|| options.clone().writable());
+    let &MountOptions { top, tree, .. } = writable.as_ref().unwrap_or(options);
     let all = MountChange::RESTRICTED.with(tree);
     let Copy { mount, has_mounts, following } = copy;
     if let Some(following) = following {

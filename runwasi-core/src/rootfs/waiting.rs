@@ -159,7 +159,7 @@ mod tests {
                      26 25 0:4 / /v rw - fuse.x x rw\n\
                      27 25 0:5 / /w/a\\040b rw - nfs4 s:/ rw\n\
                      28 25 0:6 / /t/u rw shared:1 - tmpfs t rw\n";
-        let table = MountTable::parse(table);
+        let table = MountTable::parse(table.as_bytes());
         let waits = |path| below(Some(table.inside(Path::new(path))));
         assert!(waits("/") && waits("/w"));
         assert!(!waits("/w/a b"));
