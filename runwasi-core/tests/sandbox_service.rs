@@ -406,6 +406,7 @@ async fn sandbox_has_the_names_and_parameters_of_its_pod() -> Result {
         (pod("kernel.panic", "1"), netns.clone(), "linux.sysctl[\"kernel.panic\"]"),
         (pod("net.ipv4.none", "1"), netns.clone(), "linux.sysctl[\"net.ipv4.none\"] = \"1\""),
         (pod(parameter, "1"), String::new(), "belongs to the host's network"),
+        (pod(parameter, "1"), "/proc/self/ns/net".into(), "belongs to the host's network"),
         (Any { type_url: "a.b".into(), ..Any::default() }, netns.clone(), "options: \"a.b\""),
     ] {
         let refused = create(options, netns).await;

@@ -73,7 +73,7 @@ impl PodConfig {
     /// The parameters of the pod's network and IPC. `own_network` is false for a pod in the host's
     /// network.
     pub fn namespace_sysctls(&self, own_network: bool) -> Result<Vec<Sysctl>, PodConfigError> {
-        let own = Own { network: own_network, ipc: !self.host_ipc };
+        let own = Own { network: own_network, ipc: !self.host_ipc, uts: own_network };
         Ok(sysctls::of_sandbox(&self.sysctls, own)?)
     }
 }

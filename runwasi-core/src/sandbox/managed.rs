@@ -28,6 +28,7 @@ use crate::{
     engine::signal::Signal,
     id::Id,
     network::{Entrance, Namespaces, Network, NetworkError},
+    sys::NamespaceKind,
 };
 
 /// Time from the answer to a `ShutdownSandbox` to the end of the server.
@@ -246,9 +247,10 @@ fn namespaces(request: &SandboxRequest) -> Result<Namespaces, CreateSandboxError
     }
     if let Some(pod) = &request.pod {
         pod.check()?;
-        let own_network = request.network.is_some();
+        // A path may be that of the host's network.
+        let own_network = !namespaces.network.is_current(NamespaceKind::Network)?;
         namespaces.sysctls = pod.namespace_sysctls(own_network)?;
-        if own_network {
+        if request.network.is_some() {
             namespaces.hostname = Some(pod.hostname.clone()).filter(|name| !name.is_empty());
         }
         namespaces.host_pids = pod.host_pids;
