@@ -420,6 +420,8 @@ async fn sandbox_has_the_names_and_parameters_of_its_pod() -> Result {
         fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").expect("a parameter")
     };
     assert_eq!(network.run(inside)?, "77\n");
+    let pings = || fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").expect("a parameter");
+    assert_eq!(network.run(pings)?, "0\t2147483647\n", "a default of containerd");
     assert_ne!(inside(), "77\n", "the host's");
     let read = |name: &str| fs::read_to_string(bundle.join("pod").join(name));
     assert_eq!(read("hostname")?, "web-0\n");
