@@ -321,6 +321,19 @@ async fn who_waits_is_answered_when_the_server_ends() -> Result {
 }
 
 #[tokio::test]
+async fn stop_succeeds_while_the_server_is_stopping() -> Result {
+    let bed = Bed::ready().await?;
+    bed.run("polite", &["graceful"]).await?;
+    bed.run("plain", &["spin"]).await?;
+    // In a drain, with more time than the drain has.
+    bed.harness.tasks().stop();
+    bed.stop(600).await?;
+    assert_eq!(bed.tasks.wait("polite").await?, 0);
+    assert!(bed.status().await?.exited_at.is_some());
+    Ok(())
+}
+
+#[tokio::test]
 async fn shutdown_is_answered_and_ends_the_server_with_what_is_left() -> Result {
     let bed = Bed::ready().await?;
     bed.run("left", &["wait"]).await?;

@@ -126,18 +126,21 @@ impl Sandbox {
 
     /// Ends the containers: by SIGTERM within `time` unless it is zero, then by SIGKILL. They stay
     /// until they are deleted. A container that is being created meanwhile cannot be started. A
-    /// stop that has begun runs to completion even if the future is dropped.
+    /// stop that has begun runs to completion even if the future is dropped, and succeeds also while
+    /// the server is stopping.
     pub async fn stop_sandbox(&self, id: &Id, time: Duration) -> Result<(), LifecycleError> {
         let lifecycle = self.lifecycle(id)?;
         lifecycle.status(id)?;
         // Before the signals: no container starts after them.
         lifecycle.stopping();
         let sandbox = self.clone();
+        let own = id.clone();
         let ended = self.run_to_completion(async move {
             let ended = tokio::select! {
                 ended = sandbox.end_within(time) => ended,
-                // The server is stopping and ends the containers itself.
-                () = sandbox.tasks().stopped() => false,
+                // A server that is stopping ends the containers itself, and may do so sooner. Also
+                // another stop may. An error: the creation of the sandbox has failed.
+                stopped = sandbox.wait_sandbox(&own) => stopped.is_ok(),
             };
             if ended {
                 sandbox.mark_stopped();
@@ -146,7 +149,7 @@ impl Sandbox {
         });
         match ended.await {
             Ok(true) => Ok(()),
-            // The containers still run, or the server stops, or the task is gone.
+            // The containers still run, or the task is gone.
             _ => Err(LifecycleError::NotEnding { id: id.clone(), time: self.tasks().grace() }),
         }
     }
