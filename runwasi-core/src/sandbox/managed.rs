@@ -84,12 +84,13 @@ impl Sandbox {
     /// Ends a creation that has succeeded.
     fn settle(&self, files: Option<PodFiles>) {
         let Some(managed) = &self.shared.managed else { return };
-        if let Some(files) = files {
-            // Empty until now: only one creation succeeds.
-            let _ = managed.files.set(Arc::new(files));
-        }
+        *managed.files.lock() = files.map(Arc::new);
         // After the files, which the first container may ask for at once.
         managed.lifecycle.settle(true);
+        if managed.lifecycle.is_stopped() {
+            // The stop came before the files.
+            drop(managed.files.lock().take());
+        }
     }
 
     /// Resolves when containerd has forgotten a managed sandbox that has not been started. Never
@@ -143,7 +144,7 @@ impl Sandbox {
                 stopped = sandbox.wait_sandbox(&own) => stopped.is_ok(),
             };
             if ended {
-                sandbox.mark_stopped();
+                sandbox.conclude_stop().await;
             }
             ended
         });
@@ -152,6 +153,16 @@ impl Sandbox {
             // The containers still run, or the task is gone.
             _ => Err(LifecycleError::NotEnding { id: id.clone(), time: self.tasks().grace() }),
         }
+    }
+
+    /// Marks the sandbox as stopped, and gives back what only running containers need. They have
+    /// ended and may stay for long until they are deleted.
+    pub(super) async fn conclude_stop(&self) {
+        let Some(managed) = &self.shared.managed else { return };
+        self.mark_stopped();
+        // After the mark, which a creation that has not ended looks for (`settle`).
+        drop(managed.files.lock().take());
+        self.detach_memory().await;
     }
 
     /// Runs `work` in a task of its own, so that a caller that goes away does not interrupt it.

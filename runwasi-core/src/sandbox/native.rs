@@ -313,6 +313,13 @@ impl Sandbox {
         started
     }
 
+    /// Detaches the shared memory of the pod from its native containers, which have ended.
+    pub(super) async fn detach_memory(&self) {
+        if let Some(Current { delegate, .. }) = &*self.shared.delegate.lock().await {
+            delegate.detach().await;
+        }
+    }
+
     /// Ends the delegate after its last container.
     pub(super) async fn release(&self, delegate: &Arc<Delegate>) {
         let mut current = self.shared.delegate.lock().await;
