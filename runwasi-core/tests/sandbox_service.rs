@@ -367,7 +367,7 @@ async fn metrics_are_those_of_all_containers_and_the_platform_is_an_images() -> 
     let bed = Bed::ready().await?;
     bed.run("one", &["wait"]).await?;
     bed.run("two", &["wait"]).await?;
-    assert_eq!(bed.harness.sandbox().usage_of_all().processes, 2);
+    assert_eq!(bed.harness.sandbox().usage_of_guests().processes, 2);
     let request = SandboxMetricsRequest { sandbox_id: ID.into(), ..Default::default() };
     let metric =
         bed.sandbox.sandbox_metrics(patience(), &request).await?.metrics.unwrap_or_default();

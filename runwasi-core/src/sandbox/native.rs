@@ -220,7 +220,7 @@ impl NativePlace {
 }
 
 impl Sandbox {
-    pub(super) fn natives(&self) -> Vec<Arc<NativeContainer>> {
+    pub(crate) fn natives(&self) -> Vec<Arc<NativeContainer>> {
         self.shared.natives()
     }
 
