@@ -361,6 +361,11 @@ impl Network {
         self.own.get().map_or_else(std::process::id, |own| own.process.pid())
     }
 
+    /// Pid of the sandbox's process, if it has one that lives.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.own.get().filter(|own| !own.process.has_ended()).map(|own| own.process.pid())
+    }
+
     /// True if a signal has ended the sandbox's process.
     pub(crate) fn has_ended(&self) -> bool {
         self.own.get().is_some_and(|own| own.process.has_ended())

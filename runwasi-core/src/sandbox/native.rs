@@ -242,6 +242,9 @@ impl Sandbox {
             return Ok(None);
         }
         let shared = self.shared.pids.get().await?;
+        if let Some(cgroups) = &self.shared.host.cgroups {
+            cgroups.set_first(shared.first());
+        }
         let path = shared.path();
         change_config(bundle, move |bundle| join_pid_namespace(bundle, &path)).await?;
         Ok(Some(shared))
