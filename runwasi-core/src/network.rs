@@ -16,7 +16,10 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -30,7 +33,7 @@ use std::{
 use crate::{
     bundle::{
         config::{NamespaceConfig, NamespacesConfig},
-        sysctls::Sysctl,
+        sysctls::{self, Sysctl},
     },
     lock::{Mutex, get_or_start},
     panics,
@@ -77,7 +80,7 @@ pub struct Namespaces {
     pub host_pids: bool,
     /// Host name for a new UTS namespace.
     pub hostname: Option<String>,
-    /// Parameters of the network and of the IPC namespace, which are not those of this process.
+    /// Parameters of these namespaces. Refused if the namespace is that of this process.
     pub sysctls: Vec<Sysctl>,
 }
 
@@ -142,6 +145,16 @@ impl Entrance {
     fn is_host(&self) -> bool {
         matches!(self, Self::Host)
     }
+
+    /// True for the calling thread's namespace, also by a path.
+    // As runc does: "the host's" is the one of the program that makes the container.
+    pub(crate) fn is_current(&self, kind: NamespaceKind) -> Result<bool, NetworkError> {
+        let Self::Opened(file) = self else { return Ok(self.is_host()) };
+        let read = failed(kind.own());
+        let named = file.metadata().map_err(&read)?;
+        let current = std::fs::metadata(kind.own()).map_err(&read)?;
+        Ok((named.dev(), named.ino()) == (current.dev(), current.ino()))
+    }
 }
 
 fn open(kind: NamespaceKind, path: &Path) -> io::Result<File> {
@@ -155,16 +168,18 @@ fn open(kind: NamespaceKind, path: &Path) -> io::Result<File> {
 }
 
 impl Namespaces {
-    /// Opens the namespaces that `config.json` names, and checks their kinds.
+    /// Opens the namespaces that `config.json` names, and checks their kinds and parameters.
     pub fn open(config: &NamespacesConfig) -> Result<Self, NetworkError> {
-        Ok(Self {
+        let namespaces = Self {
             network: Entrance::open(NamespaceKind::Network, &config.network)?,
             ipc: Entrance::open(NamespaceKind::Ipc, &config.ipc)?,
             uts: Entrance::open(NamespaceKind::Uts, &config.uts)?,
             host_pids: config.host_pids,
             hostname: config.hostname.clone(),
             sysctls: config.sysctls.clone(),
-        })
+        };
+        namespaces.check_sysctls()?;
+        Ok(namespaces)
     }
 
     /// The namespaces of a managed sandbox: the network at `path`, which `field` has given, and new
@@ -187,8 +202,25 @@ impl Namespaces {
         ]
     }
 
+    /// Refuses parameters of the calling thread's own namespaces.
+    fn check_sysctls(&self) -> Result<(), NetworkError> {
+        for sysctl in &self.sysctls {
+            for (kind, entrance) in self.all() {
+                if sysctl.namespace() == Some(kind) && entrance.is_current(kind)? {
+                    let reason = sysctls::of_host(kind);
+                    let refused = io::Error::new(io::ErrorKind::InvalidInput, reason);
+                    return Err(not_set(sysctl, refused));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the new ones and enters all, with the calling thread. An error leaves it in some.
     fn enter(&self, spares: &mut Spares) -> Result<(), NetworkError> {
+        // Also of namespaces that were not opened by `config.json`, and before the thread leaves its
+        // own.
+        self.check_sysctls()?;
         let mut new = Vec::new();
         let enter = |file: &File, kind| {
             sys::enter_namespace(file.as_fd(), kind).map_err(failed("enter the namespaces"))
@@ -235,16 +267,16 @@ fn make(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<(), NetworkEr
     Ok(())
 }
 
-/// Sets a parameter of the calling thread's network or IPC namespace.
+/// Sets a parameter of one of the calling thread's namespaces.
 // The kernel shows the parameters of the namespaces of the thread that opens the file.
 fn set(sysctl: &Sysctl) -> Result<(), NetworkError> {
     let opened = OpenOptions::new().write(true).open(sysctl.file());
     let written = opened.and_then(|mut file| file.write_all(sysctl.value.as_bytes()));
-    written.map_err(|source| NetworkError::Sysctl {
-        name: sysctl.name.clone(),
-        value: sysctl.value.clone(),
-        source,
-    })
+    written.map_err(|source| not_set(sysctl, source))
+}
+
+fn not_set(sysctl: &Sysctl, source: io::Error) -> NetworkError {
+    NetworkError::Sysctl { name: sysctl.name.clone(), value: sysctl.value.clone(), source }
 }
 
 /// Opens the calling thread's namespace.
@@ -327,6 +359,11 @@ impl Network {
     /// The pid that containerd is told: its namespaces are the sandbox's. Never 0.
     pub fn pid(&self) -> u32 {
         self.own.get().map_or_else(std::process::id, |own| own.process.pid())
+    }
+
+    /// Pid of the sandbox's process, if it has one that lives.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.own.get().filter(|own| !own.process.has_ended()).map(|own| own.process.pid())
     }
 
     /// True if a signal has ended the sandbox's process.
@@ -564,6 +601,46 @@ mod tests {
         let unknown = Sysctl { name: "net.ipv4.no_such_thing".into(), value: "1".into() };
         let error = Network::with_process(namespaces(&unknown)).unwrap_err().to_string();
         assert!(error.contains("linux.sysctl[\"net.ipv4.no_such_thing\"] = \"1\""), "{error}");
+    }
+
+    #[test]
+    fn domain_name_is_that_of_the_new_uts_namespace() {
+        let sysctl = Sysctl { name: "kernel.domainname".into(), value: "inside".into() };
+        let host = fs::read_to_string(sysctl.file()).unwrap();
+        let uts = Entrance::New;
+        let sysctls = vec![sysctl.clone()];
+        let network =
+            Network::with_process(Namespaces { uts, sysctls, ..Namespaces::default() }).unwrap();
+        let namespace = File::open(format!("/proc/{}/ns/uts", network.pid())).unwrap();
+        let file = sysctl.file();
+        let inside = thread::spawn(move || {
+            sys::enter_namespace(namespace, NamespaceKind::Uts).unwrap();
+            fs::read_to_string(file).unwrap()
+        });
+        assert_eq!(inside.join().unwrap(), "inside\n");
+        assert_eq!(fs::read_to_string(sysctl.file()).unwrap(), host);
+    }
+
+    #[test]
+    fn parameters_of_the_hosts_namespaces_are_refused_also_by_their_paths() {
+        let host =
+            |kind: NamespaceKind| Entrance::at(kind, "field", Path::new(kind.own())).unwrap();
+        for (name, namespaces) in [
+            ("net.ipv4.ip_unprivileged_port_start", Namespaces::from(host(NamespaceKind::Network))),
+            ("kernel.msgmni", Namespaces { ipc: host(NamespaceKind::Ipc), ..Default::default() }),
+            (
+                "kernel.domainname",
+                Namespaces { uts: host(NamespaceKind::Uts), ..Default::default() },
+            ),
+        ] {
+            let sysctl = Sysctl { name: name.into(), value: "7".into() };
+            let before = fs::read_to_string(sysctl.file()).unwrap();
+            let sysctls = vec![sysctl.clone()];
+            let refused = Network::with_process(Namespaces { sysctls, ..namespaces });
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("belongs to the host's"), "{error}");
+            assert_eq!(fs::read_to_string(sysctl.file()).unwrap(), before);
+        }
     }
 
     #[test]

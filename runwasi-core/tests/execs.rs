@@ -125,12 +125,17 @@ async fn a_pause_holds_the_execs_and_lets_none_start() -> Result {
     client.pause("c1").await?;
     let id = Id::parse("container id", "c1")?;
     harness.settled_cpu(&id).await?;
+    for exec in ["spins", "later"] {
+        assert_eq!(client.state(("c1", exec)).await?.status, "PAUSED", "{exec}");
+    }
     let (code, text) = error(client.start(("c1", "later")).await);
     assert!(code == "FAILED_PRECONDITION" && text.contains("paused"), "{code}: {text}");
     assert_eq!(error(exec(&client, "another", &["wait"]).await).0, "FAILED_PRECONDITION");
     client.kill(("c1", "spins"), SIGKILL).await?;
     assert_eq!(client.wait(("c1", "spins")).await?, 137);
     client.resume("c1").await?;
+    assert_eq!(client.state(("c1", "spins")).await?.status, "STOPPED");
+    assert_eq!(client.state(("c1", "later")).await?.status, "CREATED");
     client.start(("c1", "later")).await?;
     assert_eq!(client.wait(("c1", "later")).await?, 3);
     harness.stop().await;

@@ -321,6 +321,19 @@ async fn who_waits_is_answered_when_the_server_ends() -> Result {
 }
 
 #[tokio::test]
+async fn stop_succeeds_while_the_server_is_stopping() -> Result {
+    let bed = Bed::ready().await?;
+    bed.run("polite", &["graceful"]).await?;
+    bed.run("plain", &["spin"]).await?;
+    // In a drain, with more time than the drain has.
+    bed.harness.tasks().stop();
+    bed.stop(600).await?;
+    assert_eq!(bed.tasks.wait("polite").await?, 0);
+    assert!(bed.status().await?.exited_at.is_some());
+    Ok(())
+}
+
+#[tokio::test]
 async fn shutdown_is_answered_and_ends_the_server_with_what_is_left() -> Result {
     let bed = Bed::ready().await?;
     bed.run("left", &["wait"]).await?;
@@ -354,7 +367,7 @@ async fn metrics_are_those_of_all_containers_and_the_platform_is_an_images() -> 
     let bed = Bed::ready().await?;
     bed.run("one", &["wait"]).await?;
     bed.run("two", &["wait"]).await?;
-    assert_eq!(bed.harness.sandbox().usage_of_all().processes, 2);
+    assert_eq!(bed.harness.sandbox().usage_of_guests().processes, 2);
     let request = SandboxMetricsRequest { sandbox_id: ID.into(), ..Default::default() };
     let metric =
         bed.sandbox.sandbox_metrics(patience(), &request).await?.metrics.unwrap_or_default();
@@ -406,6 +419,7 @@ async fn sandbox_has_the_names_and_parameters_of_its_pod() -> Result {
         (pod("kernel.panic", "1"), netns.clone(), "linux.sysctl[\"kernel.panic\"]"),
         (pod("net.ipv4.none", "1"), netns.clone(), "linux.sysctl[\"net.ipv4.none\"] = \"1\""),
         (pod(parameter, "1"), String::new(), "belongs to the host's network"),
+        (pod(parameter, "1"), "/proc/self/ns/net".into(), "belongs to the host's network"),
         (Any { type_url: "a.b".into(), ..Any::default() }, netns.clone(), "options: \"a.b\""),
     ] {
         let refused = create(options, netns).await;
@@ -419,6 +433,8 @@ async fn sandbox_has_the_names_and_parameters_of_its_pod() -> Result {
         fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").expect("a parameter")
     };
     assert_eq!(network.run(inside)?, "77\n");
+    let pings = || fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").expect("a parameter");
+    assert_eq!(network.run(pings)?, "0\t2147483647\n", "a default of containerd");
     assert_ne!(inside(), "77\n", "the host's");
     let read = |name: &str| fs::read_to_string(bundle.join("pod").join(name));
     assert_eq!(read("hostname")?, "web-0\n");

@@ -68,6 +68,12 @@ pub fn serve<E: Engine>(
     served
 }
 
+/// The cgroups of this process.
+fn cgroups(guests: &GuestRuntime, network: &Network) -> Cgroups {
+    let network = network.clone();
+    Cgroups::of_process(guests.threads().clone(), move || network.process())
+}
+
 /// Name of the serving process for `ps` and for the kernel's messages: `wasmtime serve`.
 // Its arguments stay those of `start`, since it does not `exec`.
 fn process_name(runtime: &str) -> CString {
@@ -110,7 +116,7 @@ fn run<E: Engine>(
             namespace: invocation.namespace.clone(),
             sandbox: group,
             images: images.clone(),
-            cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone(), network.pid()))),
+            cgroups: Some(Arc::new(cgroups(&guests, &network))),
             native: NativeHost {
                 runtime: NativeRuntime::default(),
                 fixed: false,

@@ -20,7 +20,7 @@ impl CgroupsPath {
     /// Parses the path. The result is empty for the root itself, since no container owns it.
     pub(super) fn parse(path: &Path) -> Result<Option<Self>, Wrong> {
         let text = path.to_str().ok_or_else(|| wrong(FIELD, "is not UTF-8"))?;
-        if let [slice, prefix, name] = text.split(':').collect::<Vec<_>>()[..] {
+        if let Some([slice, prefix, name]) = systemd_parts(text) {
             return systemd(slice, prefix, name).map(Self::Root).map(Some);
         }
         let mut clean = PathBuf::new();
@@ -39,17 +39,24 @@ impl CgroupsPath {
     }
 }
 
+/// The parts of systemd's form `SLICE:PREFIX:NAME`. No result for a path, which may hold colons.
+pub(super) fn systemd_parts(text: &str) -> Option<[&str; 3]> {
+    // Names of units hold no slash, and containerd's other form begins with one.
+    let parts = text.split(':').collect::<Vec<_>>();
+    parts.try_into().ok().filter(|_| !text.contains('/'))
+}
+
 /// Converts `SLICE:PREFIX:NAME` to the path that systemd would choose (`systemd.slice(5)`).
 fn systemd(slice: &str, prefix: &str, name: &str) -> Result<PathBuf, Wrong> {
     let slice = if slice.is_empty() { "system.slice" } else { slice };
     let nonsense = |what: &str| wrong(FIELD, format!("{what:?} is no name of a systemd unit"));
-    // Both become part of a file name, so neither may be a path.
+    // Both become part of a file name. They hold no slash.
     for part in [prefix, name] {
-        if part.contains('/') || part == ".." || part == "." {
+        if part == ".." || part == "." {
             return Err(nonsense(part));
         }
     }
-    let stem = slice.strip_suffix(".slice").filter(|stem| !stem.is_empty() && !stem.contains('/'));
+    let stem = slice.strip_suffix(".slice").filter(|stem| !stem.is_empty());
     let stem = stem.ok_or_else(|| nonsense(slice))?;
     let mut path = PathBuf::new();
     // `-.slice` is the root. Each dash of another name is a level: `a-b.slice` lies in `a.slice`.
@@ -88,6 +95,12 @@ mod tests {
         assert_eq!(parse("x/y"), Ok(Some(CgroupsPath::Own("x/y".into()))));
         assert_eq!(parse("/"), Ok(None));
         assert_eq!(parse(""), Ok(None));
+        assert_eq!(parse("/k8s/a:b:c"), root("k8s/a:b:c"));
+        assert_eq!(parse("/a.slice:cri:x"), root("a.slice:cri:x"));
+        assert_eq!(parse("/a:b"), root("a:b"));
+        assert_eq!(parse("/a/b:c/d:e:f"), root("a/b:c/d:e:f"));
+        assert_eq!(parse("a:b"), Ok(Some(CgroupsPath::Own("a:b".into()))));
+        assert_eq!(parse("a/b:c:d"), Ok(Some(CgroupsPath::Own("a/b:c:d".into()))));
         assert_eq!(parse("a.slice:cri:x"), root("a.slice/cri-x.scope"));
         assert_eq!(parse(":cri:x"), root("system.slice/cri-x.scope"));
         assert_eq!(parse("-.slice:cri:x"), root("cri-x.scope"));
@@ -102,6 +115,8 @@ mod tests {
             "/a/../../etc",
             "..",
             "a.slice:x:../..",
+            "a.slice:x:..",
+            "/../a:b:c",
             "../x.slice:p:n",
             "a:b:c",
             "a--b.slice:p:n",

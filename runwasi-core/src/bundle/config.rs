@@ -98,7 +98,7 @@ pub struct NamespacesConfig {
     pub host_pids: bool,
     /// `hostname`, for a new UTS namespace.
     pub hostname: Option<String>,
-    /// Parameters of the network.
+    /// Parameters of these namespaces.
     pub sysctls: Vec<Sysctl>,
 }
 
@@ -385,7 +385,8 @@ fn namespaces(
         sysctls: Vec::new(),
     };
     if let Some(given) = sysctls {
-        let own = Own { network: !namespaces.network.is_host(), ipc: !namespaces.ipc.is_host() };
+        let NamespacesConfig { network, ipc, uts, .. } = &namespaces;
+        let own = Own { network: !network.is_host(), ipc: !ipc.is_host(), uts: !uts.is_host() };
         namespaces.sysctls = sysctls::of_sandbox(given, own)?;
     }
     Ok(namespaces)

@@ -12,8 +12,9 @@
 //! programs of the host.
 //!
 //! `poststop` runs for every container after its creation has reached the hooks, even if everything
-//! in between fails or is killed: a file in the bundle records this debt until the hooks run.
-//! Without a server, `bootstrap::delete` runs them.
+//! in between fails or is killed: a file in the bundle records this debt until the hooks run. If a
+//! hook before the start fails, they run before the answer of `Create`, as with runc. Without a
+//! server, `bootstrap::delete` runs them.
 
 use std::{
     collections::HashMap,
@@ -120,7 +121,7 @@ impl ContainerState {
 pub const NAMES: [&str; 4] = ["prestart", "createRuntime", "poststart", "poststop"];
 
 impl HooksConfig {
-    pub(super) fn from_spec(hooks: &Hooks) -> Result<Self, Wrong> {
+    pub(crate) fn from_spec(hooks: &Hooks) -> Result<Self, Wrong> {
         let refused = [
             (
                 "createContainer",

@@ -10,6 +10,15 @@ use super::{
     error::{Wrong, wrong},
     sysctls::{self, Own, Sysctl},
 };
+use crate::sys;
+
+/// Parameters that containerd gives each pod with a network of its own, unless the pod has other
+/// values: ports below 1024 and pings need no privilege.
+const DEFAULT_SYSCTLS: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), (PING_GROUPS, "0 2147483647")];
+
+/// The kernel refuses groups that a user namespace does not have. containerd leaves it out there.
+const PING_GROUPS: &str = "net.ipv4.ping_group_range";
 
 /// The fields of the CRI's `PodSandboxConfig` that a sandbox needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,11 +79,19 @@ impl PodConfig {
         Ok(())
     }
 
-    /// The parameters of the pod's network and IPC. `own_network` is false for a pod in the host's
-    /// network.
+    /// The parameters of the pod's network, IPC and UTS namespace. `own_network` is false for a pod
+    /// in the host's network, which has the host's UTS namespace, too.
     pub fn namespace_sysctls(&self, own_network: bool) -> Result<Vec<Sysctl>, PodConfigError> {
-        let own = Own { network: own_network, ipc: !self.host_ipc };
-        Ok(sysctls::of_sandbox(&self.sysctls, own)?)
+        let own = Own { network: own_network, ipc: !self.host_ipc, uts: own_network };
+        let mut sysctls = self.sysctls.clone();
+        if own_network {
+            for (name, value) in DEFAULT_SYSCTLS {
+                if name != PING_GROUPS || !sys::in_user_namespace() {
+                    sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+                }
+            }
+        }
+        Ok(sysctls::of_sandbox(&sysctls, own)?)
     }
 }
 
@@ -131,8 +148,25 @@ mod tests {
     fn parameters_of_the_hosts_network_are_refused() {
         let sysctls = HashMap::from([("net.ipv4.ip_forward".to_owned(), "1".to_owned())]);
         let pod = PodConfig { sysctls, ..PodConfig::default() };
-        assert_eq!(pod.namespace_sysctls(true).unwrap().len(), 1);
+        assert!(pod.namespace_sysctls(true).is_ok());
         let error = pod.namespace_sysctls(false).unwrap_err().to_string();
         assert!(error.starts_with("linux.sysctl[\"net.ipv4.ip_forward\"]: "), "{error}");
+    }
+
+    #[test]
+    fn pod_with_its_own_network_has_containerds_defaults_below_its_own_values() {
+        let values = |pod: &PodConfig, own_network| {
+            let sysctls = pod.namespace_sysctls(own_network).unwrap();
+            sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect::<Vec<_>>()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let port = "net.ipv4.ip_unprivileged_port_start";
+        let ping = pair("net.ipv4.ping_group_range", "0 2147483647");
+        let plain = PodConfig::default();
+        assert_eq!(values(&plain, true), [pair(port, "0"), ping.clone()]);
+        assert_eq!(values(&plain, false), []);
+        let sysctls = HashMap::from([pair(port, "77")]);
+        let tuned = PodConfig { sysctls, ..PodConfig::default() };
+        assert_eq!(values(&tuned, true), [pair(port, "77"), ping]);
     }
 }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::config::{Config, ConfigError};
+use super::{
+    cgroups_path::systemd_parts,
+    config::{Config, ConfigError},
+};
 
 /// Fields of `process` that name the program.
 const OF_PROCESS: [&str; 3] = ["args", "cwd", "env"];
@@ -46,13 +49,9 @@ impl ProgramConfig {
         let pid_namespace = listed
             .filter(|namespace| namespace["type"] == "pid")
             .find_map(|namespace| namespace["path"].as_str().map(PathBuf::from));
-        Ok(Self { config, systemd_cgroup: is_systemd(cgroup), pid_namespace })
+        let systemd_cgroup = systemd_parts(cgroup).is_some();
+        Ok(Self { config, systemd_cgroup, pid_namespace })
     }
-}
-
-/// True for the form of runc's systemd driver: `slice:prefix:name`.
-fn is_systemd(cgroups_path: &str) -> bool {
-    !cgroups_path.starts_with('/') && cgroups_path.split(':').count() == 3
 }
 
 #[cfg(test)]
@@ -82,14 +81,22 @@ mod tests {
 
     #[test]
     fn the_form_of_the_cgroups_path_tells_the_driver() {
-        for (path, systemd) in [
+        for (cgroup, systemd) in [
             ("a.slice:cri:x", true),
             (":cri:x", true),
             ("/default/x", false),
             ("/a:b:c", false),
+            ("a/b:c:d", false),
+            ("a.slice:cri:x:y", false),
             ("", false),
         ] {
-            assert_eq!(is_systemd(path), systemd, "{path}");
+            let json = format!(
+                r#"{{"ociVersion":"1.2.0","root":{{"path":"rootfs"}},
+                "process":{{"args":["sh"],"cwd":"/","user":{{"uid":1,"gid":1}}}},
+                "linux":{{"cgroupsPath":"{cgroup}"}}}}"#
+            );
+            let read = ProgramConfig::from_json(Path::new("config.json"), json.as_bytes()).unwrap();
+            assert_eq!(read.systemd_cgroup, systemd, "{cgroup}");
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::{collections::HashMap, path::PathBuf};
 
 use super::error::{Wrong, wrong};
+use crate::sys::NamespaceKind;
 
 const ROOT: &str = "/proc/sys";
 
@@ -21,7 +22,14 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-/// A parameter of a network or IPC namespace.
+/// The NIS domain name of a UTS namespace, for the native containers of a pod: WASI has no call for
+/// it.
+const DOMAINNAME: &str = "kernel.domainname";
+
+/// The parameter of a UTS namespace that the field `hostname` sets.
+const HOSTNAME: &str = "kernel.hostname";
+
+/// A parameter of a network, IPC or UTS namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sysctl {
     /// With dots, as in the spec.
@@ -35,6 +43,11 @@ impl Sysctl {
     pub fn file(&self) -> PathBuf {
         PathBuf::from(ROOT).join(self.name.replace('.', "/"))
     }
+
+    /// Kind of the namespace that it belongs to.
+    pub(crate) fn namespace(&self) -> Option<NamespaceKind> {
+        namespace_of(&self.name)
+    }
 }
 
 /// Namespaces that are not the host's.
@@ -42,6 +55,17 @@ impl Sysctl {
 pub(super) struct Own {
     pub(super) network: bool,
     pub(super) ipc: bool,
+    pub(super) uts: bool,
+}
+
+impl Own {
+    fn has(self, kind: NamespaceKind) -> bool {
+        match kind {
+            NamespaceKind::Network => self.network,
+            NamespaceKind::Ipc => self.ipc,
+            NamespaceKind::Uts => self.uts,
+        }
+    }
 }
 
 /// Checks the parameters and returns them by name.
@@ -52,17 +76,17 @@ pub(super) fn of_sandbox(
     let mut checked = Vec::new();
     for (name, value) in sysctls {
         let refused = |reason: &str| Err(wrong(format!("linux.sysctl[{name:?}]"), reason));
-        let is_ipc = IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
-        if !is_ipc && !name.starts_with("net.") {
+        if name == HOSTNAME {
+            return refused("is the host name, which the field hostname sets");
+        }
+        let Some(kind) = namespace_of(name) else {
             return refused(
-                "belongs to no namespace of a container: only net.* and those of IPC do",
+                "belongs to no namespace of a container: only net.*, kernel.domainname and those \
+                 of IPC do",
             );
-        }
-        if is_ipc && !own.ipc {
-            return refused("belongs to the host's IPC, which this container has");
-        }
-        if !is_ipc && !own.network {
-            return refused("belongs to the host's network, which this container has");
+        };
+        if !own.has(kind) {
+            return refused(of_host(kind));
         }
         if !is_name(name) || value.contains(['\0', '\n']) {
             return refused("is no name of a parameter, or has a value of several lines");
@@ -71,6 +95,24 @@ pub(super) fn of_sandbox(
     }
     checked.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(checked)
+}
+
+/// Why a parameter of this kind is refused to a container without such a namespace of its own.
+pub(crate) fn of_host(kind: NamespaceKind) -> &'static str {
+    match kind {
+        NamespaceKind::Network => "belongs to the host's network, which this container has",
+        NamespaceKind::Ipc => "belongs to the host's IPC, which this container has",
+        NamespaceKind::Uts => "belongs to the host's UTS namespace, which this container has",
+    }
+}
+
+fn namespace_of(name: &str) -> Option<NamespaceKind> {
+    match name {
+        DOMAINNAME => Some(NamespaceKind::Uts),
+        ipc if IPC.contains(&ipc) || ipc.starts_with("fs.mqueue.") => Some(NamespaceKind::Ipc),
+        net if net.starts_with("net.") => Some(NamespaceKind::Network),
+        _ => None,
+    }
 }
 
 /// True for names between dots. None leads to another directory.
@@ -85,8 +127,8 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const BOTH: Own = Own { network: true, ipc: true };
-    const NEITHER: Own = Own { network: false, ipc: false };
+    const ALL: Own = Own { network: true, ipc: true, uts: true };
+    const NOTHING: Own = Own { network: false, ipc: false, uts: false };
 
     fn checked(name: &str, own: Own) -> Result<Vec<Sysctl>, String> {
         let sysctls = HashMap::from([(name.to_owned(), "1".to_owned())]);
@@ -95,24 +137,28 @@ mod tests {
 
     #[test]
     fn parameters_belong_to_a_namespace_of_the_sandbox() {
-        let found = checked("net.ipv4.ip_unprivileged_port_start", BOTH).unwrap();
+        let found = checked("net.ipv4.ip_unprivileged_port_start", ALL).unwrap();
         let file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
         assert_eq!(found[0].file(), PathBuf::from(file));
-        for (ipc, file) in [
+        for (name, file) in [
+            ("kernel.domainname", "/proc/sys/kernel/domainname"),
             ("kernel.shm_rmid_forced", "/proc/sys/kernel/shm_rmid_forced"),
             ("fs.mqueue.msg_max", "/proc/sys/fs/mqueue/msg_max"),
         ] {
-            assert_eq!(checked(ipc, BOTH).unwrap()[0].file(), PathBuf::from(file));
+            assert_eq!(checked(name, ALL).unwrap()[0].file(), PathBuf::from(file));
         }
         for (name, own) in [
-            ("net.ipv4.ip_forward", NEITHER),
-            ("kernel.shmmax", NEITHER),
-            ("kernel.panic", BOTH),
-            ("vm.max_map_count", BOTH),
-            ("net.../kernel/panic", BOTH),
-            ("net.ipv4./../x", BOTH),
-            ("net.", BOTH),
-            ("fs.mqueue./../panic", BOTH),
+            ("net.ipv4.ip_forward", NOTHING),
+            ("kernel.shmmax", NOTHING),
+            ("kernel.domainname", NOTHING),
+            ("kernel.domainname", Own { uts: false, ..ALL }),
+            ("kernel.hostname", ALL),
+            ("kernel.panic", ALL),
+            ("vm.max_map_count", ALL),
+            ("net.../kernel/panic", ALL),
+            ("net.ipv4./../x", ALL),
+            ("net.", ALL),
+            ("fs.mqueue./../panic", ALL),
         ] {
             let error = checked(name, own).unwrap_err();
             assert!(error.contains(&format!("linux.sysctl[{name:?}] ")), "{error}");

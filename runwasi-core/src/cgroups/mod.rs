@@ -17,6 +17,8 @@
 //!   the cgroup of the first container, and after its end that of a container that is left. On v1
 //!   the memory of the process stays outside the pod: the pod's memory is meant for its guests, not
 //!   for a shim beside them. On v2 the process must be inside, as the parent of a threaded cgroup.
+//! * The processes of the sandbox are where this process is. That is no way for the daemon: they share
+//!   its memory, and an end by the kernel for a full pod would end it, too.
 //! * A process that compiles is in neither: it works for the service that has started this one, as
 //!   the unpacking of an image does, and has a bound of its own.
 //! * Nor is a hook or logger: it is a program of the host, and may outlive the container.
@@ -50,16 +52,20 @@ use crate::{
     bundle::{cgroups_path::CgroupsPath, resources::ResourcesConfig},
     lock::Mutex,
     runtime::Threads,
+    sandbox_process::SandboxProcess,
     sys::resident_memory,
 };
+
+type SandboxPid = dyn Fn() -> Option<u32> + Send + Sync;
 
 /// The cgroups of a process that serves one pod.
 pub struct Cgroups {
     hierarchies: Hierarchies,
     workers: Threads,
-    /// This process, and that of its sandbox if it has one: clients look for the container's cgroup
-    /// by its pid.
-    processes: Vec<u32>,
+    /// Pid of the sandbox's process while it lives. It may come later than this value.
+    sandbox: Box<SandboxPid>,
+    /// First process of the PID namespace that native containers share, if there is one.
+    first: Mutex<Weak<SandboxProcess>>,
     /// True while the cgroup of a container is in use. Locked for the change only.
     taken: Mutex<bool>,
     /// Containers that can give their cgroup when that container ends.
@@ -189,25 +195,46 @@ fn leave(joined: Joined) {
 }
 
 impl Cgroups {
-    /// The cgroups of this process. `reported` is the pid that containerd is told.
-    pub fn of_process(workers: Threads, reported: u32) -> Self {
+    /// The cgroups of this process. `sandbox` tells the pid of the sandbox's process, while it lives.
+    pub fn of_process(
+        workers: Threads,
+        sandbox: impl Fn() -> Option<u32> + Send + Sync + 'static,
+    ) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let mut cgroups = Self::at(Path::new(files::ROOT), version::host_cgroups(), &own, workers);
+        let root = Path::new(files::ROOT);
+        let processes = (workers, Box::new(sandbox) as Box<SandboxPid>);
+        let cgroups = Self::at(root, version::host_cgroups(), &own, processes);
         origin::record(&cgroups.hierarchies, &own);
-        if reported != process::id() {
-            cgroups.processes.push(reported);
-        }
         cgroups
     }
 
-    fn at(root: &Path, version: Version, own: &str, workers: Threads) -> Self {
+    fn at(
+        root: &Path,
+        version: Version,
+        own: &str,
+        (workers, sandbox): (Threads, Box<SandboxPid>),
+    ) -> Self {
         Self {
             hierarchies: Hierarchies::new(root, version, own),
             workers,
-            processes: vec![process::id()],
+            sandbox,
+            first: Mutex::default(),
             taken: Mutex::default(),
             successors: Mutex::default(),
         }
+    }
+
+    /// Notes the first process of the PID namespace that native containers share from now on.
+    pub(crate) fn set_first(&self, first: &Arc<SandboxProcess>) {
+        *self.first.lock() = Arc::downgrade(first);
+    }
+
+    /// This process, and those of its sandbox that live. They begin in the cgroup of this one, which
+    /// they would keep, and clients look for the container's cgroup by their pid.
+    fn processes(&self) -> Vec<u32> {
+        let first = self.first.lock().upgrade().filter(|first| !first.has_ended());
+        let first = first.map(|first| first.pid());
+        [Some(process::id()), (self.sandbox)(), first].into_iter().flatten().collect()
     }
 
     /// Adds a successor once, however often its limits change.
@@ -272,7 +299,8 @@ impl Cgroups {
 
     /// Moves all, also after an error. Returns the first.
     fn move_processes(&self, to: &Path) -> io::Result<()> {
-        let moves = self.processes.iter().map(|process| write(to.join("cgroup.procs"), process));
+        let processes = self.processes().into_iter();
+        let moves = processes.map(|process| write(to.join("cgroup.procs"), process));
         moves.fold(Ok(()), Result::and)
     }
 
@@ -336,12 +364,14 @@ impl Drop for Joined {
 #[cfg(test)]
 mod tests {
     use super::{files::MADE_FILE, policy::SPARE_MEMORY, *};
+    use crate::network::{Entrance, Network};
 
     /// A hierarchy of plain files, which shows all writes, without a kernel that could refuse them.
     struct Fixture {
         root: tempfile::TempDir,
         bundle: tempfile::TempDir,
         cgroups: Arc<Cgroups>,
+        sandbox: Network,
     }
 
     const OWN_V1: &str =
@@ -357,8 +387,11 @@ mod tests {
             }
             let workers = Threads::default();
             workers.add(71);
-            let cgroups = Arc::new(Cgroups::at(root.path(), version, own, workers));
-            Self { root, bundle: tempfile::tempdir().unwrap(), cgroups }
+            let sandbox = Network::of_process();
+            let network = sandbox.clone();
+            let processes: (_, Box<SandboxPid>) = (workers, Box::new(move || network.process()));
+            let cgroups = Arc::new(Cgroups::at(root.path(), version, own, processes));
+            Self { root, bundle: tempfile::tempdir().unwrap(), cgroups, sandbox }
         }
 
         fn join(&self, limits: &str, single: bool) -> Option<Joined> {
@@ -373,6 +406,11 @@ mod tests {
         fn at(&self, path: &str) -> String {
             fs::read_to_string(self.root.path().join(path)).unwrap_or_default()
         }
+    }
+
+    /// No workers, and a sandbox without a process.
+    fn alone() -> (Threads, Box<SandboxPid>) {
+        (Threads::default(), Box::new(|| None))
     }
 
     const LIMITS: &str =
@@ -396,6 +434,25 @@ mod tests {
         drop(joined);
         assert_eq!(fixture.at("cpu/pods/shim/tasks"), "71");
         assert_eq!(fixture.at("memory/pods/shim/cgroup.procs"), process::id().to_string());
+    }
+
+    #[test]
+    fn processes_of_the_sandbox_are_where_the_process_is() {
+        let fixture = Fixture::new(Version::V2);
+        let last = |place: &str| fixture.at(&format!("{place}/cgroup.procs"));
+        // That of a managed sandbox comes when the cgroups are known already.
+        fixture.sandbox.move_to(Entrance::Host).unwrap();
+        let joined = fixture.join("{}", false).unwrap();
+        let of_sandbox = fixture.sandbox.pid().to_string();
+        assert_eq!(last("k8s/c1"), of_sandbox);
+        let first = Arc::new(Network::start_first().unwrap());
+        fixture.cgroups.set_first(&first);
+        drop(joined);
+        assert_eq!(last("pods/shim"), first.pid().to_string());
+        drop(first);
+        let joined = fixture.join_at(CgroupsPath::Root("k8s/c2".into()), "{}", false).unwrap();
+        assert_eq!(last("k8s/c2"), of_sandbox, "the other has ended");
+        drop(joined);
     }
 
     #[test]
@@ -485,7 +542,7 @@ mod tests {
     #[test]
     fn relative_path_begins_at_the_root_for_a_process_in_the_root_of_v2() {
         let root = tempfile::tempdir().unwrap();
-        let cgroups = Cgroups::at(root.path(), Version::V2, "0::/\n", Threads::default());
+        let cgroups = Cgroups::at(root.path(), Version::V2, "0::/\n", alone());
         let leaf = cgroups.hierarchies.leaf(&relative(), true, 0);
         assert_eq!(leaf.memory, Some(root.path().join("system.slice/x.scope")));
     }

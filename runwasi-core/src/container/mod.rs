@@ -3,6 +3,7 @@
 mod annotations;
 pub mod error;
 mod home;
+mod hook_runs;
 pub mod host;
 pub(crate) mod left_exit;
 mod pause;
@@ -20,8 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::runtime::Handle;
-
 use self::{
     error::{CreateError, ExecError},
     host::Host,
@@ -31,9 +30,9 @@ use self::{
 };
 use crate::{
     artifact::file,
-    blocking::{self, blocking},
+    blocking::blocking,
     bundle::{
-        hooks::{self, HookError, HooksConfig},
+        hooks::{HookError, HooksConfig},
         process::ProcessConfig,
         resources::{Bandwidth, ResourcesConfig},
     },
@@ -103,10 +102,10 @@ impl Container {
         // After everything that can fail: a refused container gets no hooks.
         if let Some(hooks) = init.hooks.clone() {
             let state = init.context.state(&init.process.info, &request.bundle);
-            if let Err(error) = run_hooks(move || hooks.create(state)).await {
-                release(init.kernel_limits).await;
-                return Err(error.into());
-            }
+            let bundle = request.bundle.clone();
+            let limits = init.kernel_limits.clone();
+            // No await between this one and the container.
+            hook_runs::begin(hooks, state, bundle, limits).await?.keep();
         }
         let container = Self::start_driver(host, request, (init, begun), on_deleted);
         Ok(Created::Guest(container))
@@ -185,24 +184,16 @@ impl Container {
     pub(crate) async fn started(&self) -> Result<(), HookError> {
         let Some(hooks) = self.hooks.clone() else { return Ok(()) };
         let state = self.context.state(self.init.info(), &self.bundle);
-        run_hooks(move || hooks.started(state)).await
+        hook_runs::started(hooks, state).await
     }
 
     /// Removes the container's cgroup and runs its `poststop` hooks, after the deletion of the
     /// init. The hooks have `patience` together.
     pub(crate) async fn deleted(&self, patience: Option<Duration>) {
         release(self.kernel_limits.clone()).await;
-        if self.hooks.is_none() {
-            return;
+        if self.hooks.is_some() {
+            hook_runs::ended(self.bundle.clone(), patience).await;
         }
-        let deadline = patience.map(|patience| Instant::now() + patience);
-        let bundle = self.bundle.clone();
-        let work = move || {
-            hooks::stopped(&bundle, deadline);
-            Ok(())
-        };
-        // An error means that this process is ending. Then `bootstrap::delete` does the same work.
-        let _: Result<(), ()> = blocking(work, drop).await;
     }
 
     /// Prepares a further process. Its guest does not run yet; one that is refused fails at its
@@ -338,21 +329,5 @@ async fn release(kernel_limits: Option<Arc<KernelLimits>>) {
         };
         // An error means that this process is ending. Then `bootstrap::delete` does the same work.
         let _: Result<(), ()> = blocking(work, drop).await;
-    }
-}
-
-/// Runs hooks on the blocking pool.
-// The workers of the runtime must not wait for programs. If the caller is cancelled, the hooks
-// still run to their end. Not by `blocking`: a panic is no error of a hook.
-async fn run_hooks(
-    run: impl FnOnce() -> Result<(), HookError> + Send + 'static,
-) -> Result<(), HookError> {
-    let running = blocking::start(&Handle::current(), run)?;
-    match running.result().await {
-        Ok(result) => result,
-        // The caller's request answers the panic with an error (`panics`).
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is shutting down and drops this future, too.
-        Err(_) => std::future::pending().await,
     }
 }

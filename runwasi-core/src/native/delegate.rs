@@ -179,8 +179,8 @@ impl Delegate {
         self.pid
     }
 
-    /// Has the shared memory of a pod attached where its containers can mount it from, until the
-    /// end of the delegate. Returns the place.
+    /// Has the shared memory of a pod attached where its containers can mount it from, until
+    /// [`Delegate::detach`] or the end of the delegate. Returns the place.
     pub(crate) async fn attach(
         &self,
         attach: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
@@ -194,6 +194,17 @@ impl Delegate {
             blocking(work, |lost| lost).await
         };
         self.memory.get_or_try_init(made).await.cloned()
+    }
+
+    /// Detaches the shared memory, if it is attached: no container is to come.
+    pub(crate) async fn detach(&self) {
+        let Some(place) = self.memory.get().cloned() else { return };
+        let work = move || {
+            detach(&place);
+            Ok(())
+        };
+        // An error: our process is ending, and `delete` does the same.
+        let _: Result<(), ()> = blocking(work, drop).await;
     }
 
     /// The record for the bundles of its containers.
@@ -260,9 +271,15 @@ pub(crate) fn remove_traces(record: &Record) {
     remove(&record.directory);
 }
 
+/// Unmounts the shared memory of a pod. Blocks for the grace period of RCU.
+fn detach(place: &Path) {
+    // An error: it is not attached.
+    let _ = unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+}
+
 fn remove(directory: &Path) {
-    // Before the files: those of a pod are not to be removed. An error: it is not attached.
-    let _ = unmount(directory.join(MEMORY), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    // Before the files: those of a pod are not to be removed.
+    detach(&directory.join(MEMORY));
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(%error, directory = %directory.display(), "a directory stays behind");

@@ -15,9 +15,11 @@ use containerd_shim_protos::{
     api::{
         ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest,
         DeleteResponse, Empty, ExecProcessRequest, KillRequest, ShutdownRequest, StartRequest,
-        StartResponse, StateRequest, StateResponse, Status, WaitRequest, WaitResponse,
+        StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, Status,
+        WaitRequest, WaitResponse,
     },
-    protobuf::EnumOrUnknown,
+    cgroups_v2::metrics::{Metrics, PidsStat},
+    protobuf::{EnumOrUnknown, Message, MessageField, well_known_types::any::Any},
     shim_async::{Task, create_task},
     ttrpc::{
         self, Code,
@@ -261,6 +263,17 @@ impl Task for Played {
             exit_status: exit.unwrap_or_default(),
             ..Default::default()
         })
+    }
+
+    /// Two processes each.
+    async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
+        self.find(&self.called("Stats", &request.id, "")?)?;
+        self.answer("Stats").await;
+        let pids = MessageField::some(PidsStat { current: 2, ..Default::default() });
+        let value = Metrics { pids, ..Default::default() }.write_to_bytes().unwrap();
+        let type_url = "io.containerd.cgroups.v2.Metrics".to_owned();
+        let stats = MessageField::some(Any { type_url, value, ..Default::default() });
+        Ok(StatsResponse { stats, ..Default::default() })
     }
 
     async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> ttrpc::Result<WaitResponse> {

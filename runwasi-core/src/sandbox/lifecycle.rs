@@ -129,6 +129,12 @@ impl Lifecycle {
         self.with(|now| now.as_ref().is_some_and(|status| status.id.as_str() == id))
     }
 
+    /// True if it has been stopped.
+    pub(super) fn is_stopped(&self) -> bool {
+        let is_stopped = |status: &LifecycleStatus| matches!(status.phase, Phase::Stopped { .. });
+        self.with(|now| now.as_ref().is_some_and(is_stopped))
+    }
+
     /// True if containers may be created and started.
     pub(super) fn takes_containers(&self) -> bool {
         self.with(|now| now.as_ref().is_some_and(|status| status.phase == Phase::Ready))

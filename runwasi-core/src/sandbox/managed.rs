@@ -28,6 +28,7 @@ use crate::{
     engine::signal::Signal,
     id::Id,
     network::{Entrance, Namespaces, Network, NetworkError},
+    sys::NamespaceKind,
 };
 
 /// Time from the answer to a `ShutdownSandbox` to the end of the server.
@@ -83,12 +84,13 @@ impl Sandbox {
     /// Ends a creation that has succeeded.
     fn settle(&self, files: Option<PodFiles>) {
         let Some(managed) = &self.shared.managed else { return };
-        if let Some(files) = files {
-            // Empty until now: only one creation succeeds.
-            let _ = managed.files.set(Arc::new(files));
-        }
+        *managed.files.lock() = files.map(Arc::new);
         // After the files, which the first container may ask for at once.
         managed.lifecycle.settle(true);
+        if managed.lifecycle.is_stopped() {
+            // The stop came before the files.
+            drop(managed.files.lock().take());
+        }
     }
 
     /// Resolves when containerd has forgotten a managed sandbox that has not been started. Never
@@ -125,29 +127,42 @@ impl Sandbox {
 
     /// Ends the containers: by SIGTERM within `time` unless it is zero, then by SIGKILL. They stay
     /// until they are deleted. A container that is being created meanwhile cannot be started. A
-    /// stop that has begun runs to completion even if the future is dropped.
+    /// stop that has begun runs to completion even if the future is dropped, and succeeds also while
+    /// the server is stopping.
     pub async fn stop_sandbox(&self, id: &Id, time: Duration) -> Result<(), LifecycleError> {
         let lifecycle = self.lifecycle(id)?;
         lifecycle.status(id)?;
         // Before the signals: no container starts after them.
         lifecycle.stopping();
         let sandbox = self.clone();
+        let own = id.clone();
         let ended = self.run_to_completion(async move {
             let ended = tokio::select! {
                 ended = sandbox.end_within(time) => ended,
-                // The server is stopping and ends the containers itself.
-                () = sandbox.tasks().stopped() => false,
+                // A server that is stopping ends the containers itself, and may do so sooner. Also
+                // another stop may. An error: the creation of the sandbox has failed.
+                stopped = sandbox.wait_sandbox(&own) => stopped.is_ok(),
             };
             if ended {
-                sandbox.mark_stopped();
+                sandbox.conclude_stop().await;
             }
             ended
         });
         match ended.await {
             Ok(true) => Ok(()),
-            // The containers still run, or the server stops, or the task is gone.
+            // The containers still run, or the task is gone.
             _ => Err(LifecycleError::NotEnding { id: id.clone(), time: self.tasks().grace() }),
         }
+    }
+
+    /// Marks the sandbox as stopped, and gives back what only running containers need. They have
+    /// ended and may stay for long until they are deleted.
+    pub(super) async fn conclude_stop(&self) {
+        let Some(managed) = &self.shared.managed else { return };
+        self.mark_stopped();
+        // After the mark, which a creation that has not ended looks for (`settle`).
+        drop(managed.files.lock().take());
+        self.detach_memory().await;
     }
 
     /// Runs `work` in a task of its own, so that a caller that goes away does not interrupt it.
@@ -246,9 +261,10 @@ fn namespaces(request: &SandboxRequest) -> Result<Namespaces, CreateSandboxError
     }
     if let Some(pod) = &request.pod {
         pod.check()?;
-        let own_network = request.network.is_some();
+        // A path may be that of the host's network.
+        let own_network = !namespaces.network.is_current(NamespaceKind::Network)?;
         namespaces.sysctls = pod.namespace_sysctls(own_network)?;
-        if own_network {
+        if request.network.is_some() {
             namespaces.hostname = Some(pod.hostname.clone()).filter(|name| !name.is_empty());
         }
         namespaces.host_pids = pod.host_pids;

@@ -414,8 +414,9 @@ impl Sandbox {
         }
     }
 
-    /// Summed usage of all containers. The peak of the sandbox is at most the sum of the peaks.
-    pub fn usage_of_all(&self) -> Usage {
+    /// Summed usage of all containers that the engine runs. Their peak is at most the sum of the
+    /// peaks.
+    pub fn usage_of_guests(&self) -> Usage {
         // Collected first: the lock is free while the containers are asked.
         let containers: Vec<_> =
             self.shared.containers.lock().values().filter_map(Slot::ready).collect();

@@ -220,7 +220,7 @@ impl NativePlace {
 }
 
 impl Sandbox {
-    pub(super) fn natives(&self) -> Vec<Arc<NativeContainer>> {
+    pub(crate) fn natives(&self) -> Vec<Arc<NativeContainer>> {
         self.shared.natives()
     }
 
@@ -242,6 +242,9 @@ impl Sandbox {
             return Ok(None);
         }
         let shared = self.shared.pids.get().await?;
+        if let Some(cgroups) = &self.shared.host.cgroups {
+            cgroups.set_first(shared.first());
+        }
         let path = shared.path();
         change_config(bundle, move |bundle| join_pid_namespace(bundle, &path)).await?;
         Ok(Some(shared))
@@ -311,6 +314,13 @@ impl Sandbox {
             remove_record(bundle.to_owned()).await;
         }
         started
+    }
+
+    /// Detaches the shared memory of the pod from its native containers, which have ended.
+    pub(super) async fn detach_memory(&self) {
+        if let Some(Current { delegate, .. }) = &*self.shared.delegate.lock().await {
+            delegate.detach().await;
+        }
     }
 
     /// Ends the delegate after its last container.

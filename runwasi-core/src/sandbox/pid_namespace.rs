@@ -16,7 +16,7 @@ use crate::{
 
 /// Its first process, which ends with the value.
 pub(super) struct PidNamespace {
-    first: SandboxProcess,
+    first: Arc<SandboxProcess>,
     /// Kept open for [`Self::path`].
     opened: File,
 }
@@ -25,9 +25,14 @@ impl PidNamespace {
     /// Blocks as long as it takes to start a thread.
     fn make() -> Result<Self, NetworkError> {
         let failed = |source| NetworkError::Enter { what: "PID namespace", source };
-        let first = Network::start_first()?;
+        let first = Arc::new(Network::start_first()?);
         let opened = first.open_pid_namespace().map_err(failed)?;
         Ok(Self { first, opened })
+    }
+
+    /// Its first process.
+    pub(super) fn first(&self) -> &Arc<SandboxProcess> {
+        &self.first
     }
 
     /// A path to it, as long as the value lives.

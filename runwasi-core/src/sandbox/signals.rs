@@ -47,7 +47,7 @@ impl Sandbox {
         tracing::warn!(pid = self.pid(), "process of a sandbox was killed: its containers end");
         self.mark_stopping();
         self.end_all(Signal::KILL).await;
-        self.mark_stopped();
+        self.conclude_stop().await;
     }
 }
 

@@ -1,11 +1,12 @@
-//! Starts of containers that are interrupted.
+//! Starts of containers that are interrupted, and stops of managed sandboxes.
 
 use std::fs;
 
 use serde_json::json;
 
-use super::*;
+use super::{managed::SandboxRequest, *};
 use crate::{
+    bundle::pod::PodConfig,
     stdio::paths::StdioPaths,
     testing::{Harness, ScriptedEngine},
 };
@@ -42,5 +43,23 @@ async fn container_of_a_failed_hook_is_killed_without_the_caller_of_its_start() 
     }
     fs::write(&go, "").unwrap();
     assert_eq!(timeout(SOON, client.wait("c")).await.unwrap().unwrap(), 137);
+    harness.stop().await;
+}
+
+/// Needs root, as a namespace does.
+#[tokio::test]
+async fn stop_gives_the_shared_memory_of_a_pod_back() {
+    let harness = Harness::start_managed(ScriptedEngine).unwrap();
+    let sandbox = harness.sandbox();
+    let id = Id::parse("sandbox id", "pod").unwrap();
+    let bundle = harness.directory().join("pod");
+    fs::create_dir(&bundle).unwrap();
+    let pod = Some(PodConfig::default());
+    let request = SandboxRequest { bundle: Some(bundle), pod, ..SandboxRequest::default() };
+    sandbox.create_sandbox(&id, request).await.unwrap();
+    sandbox.start_sandbox(&id).unwrap();
+    let files = Arc::downgrade(&sandbox.pod_files().unwrap());
+    sandbox.stop_sandbox(&id, Duration::ZERO).await.unwrap();
+    assert!(files.upgrade().is_none(), "held until the end of the sandbox");
     harness.stop().await;
 }

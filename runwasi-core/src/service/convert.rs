@@ -1,9 +1,6 @@
 //! Conversion between our types and containerd's messages.
 
-use std::{
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use containerd_shim_protos::{
     api::{
@@ -22,7 +19,10 @@ use containerd_shim_protos::{
 
 use super::{options, status::error};
 use crate::{
-    container::request::{CreateRequest, ExecRequest},
+    container::{
+        Container,
+        request::{CreateRequest, ExecRequest},
+    },
     engine::exit::Exit,
     events::Event,
     id::Id,
@@ -118,14 +118,19 @@ pub(super) fn size(request: &ResizePtyRequest) -> ttrpc::Result<Size> {
     })
 }
 
-pub(super) fn state_response(bundle: &Path, process: &Process) -> StateResponse {
+pub(super) fn state_response(container: &Container, process: &Process) -> StateResponse {
     let info = process.info();
     let status = process.status();
+    // All processes of a paused container are paused for containerd's clients, as with runc.
+    let state = match container.init.status().state {
+        State::Paused => State::Paused,
+        _ => status.state,
+    };
     let mut response = StateResponse {
         id: info.container.to_string(),
-        bundle: bundle.display().to_string(),
+        bundle: container.bundle.display().to_string(),
         pid: info.pid,
-        status: EnumOrUnknown::new(wire_status(status.state)),
+        status: EnumOrUnknown::new(wire_status(state)),
         stdin: info.stdio.stdin.clone(),
         stdout: info.stdio.stdout.clone(),
         stderr: info.stdio.stderr.clone(),

@@ -32,7 +32,7 @@ use containerd_shim_protos::{
 use serde_json::json;
 use tracing::Instrument;
 
-use super::{convert, metrics, pod, rpc};
+use super::{convert, metrics, native_usage, pod, rpc};
 use crate::{
     cgroups::version,
     id::Id,
@@ -203,7 +203,8 @@ impl SandboxApi for SandboxService {
         request: SandboxMetricsRequest,
     ) -> ttrpc::Result<SandboxMetricsResponse> {
         self.status(&request.sandbox_id)?;
-        let data = metrics::metrics(version::host_cgroups(), &self.sandbox.usage_of_all())?;
+        let usage = native_usage::usage_of_all(&self.sandbox).await;
+        let data = metrics::metrics(version::host_cgroups(), &usage)?;
         let mut response = SandboxMetricsResponse::default();
         // Inserted by default and filled in place: the type of a metric has no name outside its
         // crate.

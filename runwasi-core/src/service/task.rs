@@ -98,7 +98,7 @@ impl Task for TaskService {
             Found::Native(native) => native.state(context, &request).await,
             Found::Guest(guest) => {
                 let process = self.sandbox.state(&guest, &request.exec_id)?;
-                Ok(convert::state_response(&guest.bundle, &process))
+                Ok(convert::state_response(&guest, &process))
             }
         }
     }

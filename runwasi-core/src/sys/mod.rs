@@ -26,7 +26,9 @@ pub(crate) use self::{
     descriptor::{is_full, watch},
     loop_device::LoopDevice,
     mount::unshare_mounts,
-    namespaces::{enter_namespace, is_namespace, set_hostname, unshare_namespaces},
+    namespaces::{
+        enter_namespace, in_user_namespace, is_namespace, set_hostname, unshare_namespaces,
+    },
     process::{
         boot_id, end_process, kernel_release, orphan, resident_memory, return_freed_ends,
         start_in_cgroups, status_field,

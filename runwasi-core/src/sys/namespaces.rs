@@ -71,6 +71,17 @@ pub(crate) fn enter_namespace(fd: impl AsFd, kind: NamespaceKind) -> io::Result<
     Ok(move_into_link_name_space(fd.as_fd(), Some(kind))?)
 }
 
+/// True if the ids of this process are not those of the kernel: in a user namespace.
+pub(crate) fn in_user_namespace() -> bool {
+    // Without the file the kernel has no user namespaces.
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !has_all_ids(&map))
+}
+
+/// True for the map of the first user namespace.
+fn has_all_ids(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Brings up `lo` in the calling thread's network namespace (`netdevice(7)`).
 pub fn set_loopback_up() -> io::Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
@@ -114,5 +125,18 @@ pub(crate) fn is_namespace(fd: impl AsFd, kind: NamespaceKind) -> io::Result<boo
     match unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::NS_GET_NSTYPE) } {
         -1 => Err(io::Error::last_os_error()),
         found => Ok(found == kind.flag()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_namespace_has_some_ids_only() {
+        assert!(has_all_ids("         0          0 4294967295\n"));
+        for map in ["", "0 1000 1\n", "0 0 65536\n", "0 1000 1\n1 100000 65536\n"] {
+            assert!(!has_all_ids(map), "{map:?}");
+        }
     }
 }

@@ -268,27 +268,44 @@ pub(crate) fn unknown_values_without_a_meaning_for_a_guest_change_nothing(
     runs(p, &unknown()).context("all of them at once")
 }
 
-pub(crate) fn parameters_of_the_network_and_of_ipc_are_set(p: &ShimDriver) -> Result<()> {
-    let names = ["net.ipv4.ip_unprivileged_port_start", "kernel.msgmni"];
+pub(crate) fn parameters_of_the_namespaces_are_set(p: &ShimDriver) -> Result<()> {
+    let names = ["net.ipv4.ip_unprivileged_port_start", "kernel.msgmni", "kernel.domainname"];
     let mut bundle = p.bundle(ID, &[p.runtime().guest(), "sleep", "100"])?;
     bundle.add_guests()?;
     set(
         &mut bundle.config,
         "/linux/namespaces",
-        json!([{ "type": "network" }, { "type": "ipc" }]),
+        json!([{ "type": "network" }, { "type": "ipc" }, { "type": "uts" }]),
     )?;
-    set(&mut bundle.config, "/linux/sysctl", json!({ names[0]: "77", names[1]: "77" }))?;
+    let values = json!({ names[0]: "77", names[1]: "77", names[2]: "example.org" });
+    set(&mut bundle.config, "/linux/sysctl", values)?;
     bundle.write()?;
     let client = p.connect(ID, bundle.path())?;
     let pid = client.create(ID, bundle.path(), &[])?.pid.to_string();
     let files = names.map(|name| format!("/proc/sys/{}", name.replace('.', "/")));
-    let inside = ["-t", &pid, "-n", "-i", "cat", &files[0], &files[1]];
+    let inside = ["-t", &pid, "-n", "-i", "-u", "cat", &files[0], &files[1], &files[2]];
     let seen = Command::new("nsenter").args(inside).run()?.ok()?;
-    ensure!(seen.out() == "77\n77\n", "{seen}");
+    ensure!(seen.out() == "77\n77\nexample.org\n", "{seen}");
     client.kill(ID, 9)?;
     client.wait(ID)?;
     client.delete(ID)?;
     p.finish(&client, ID, bundle.path())?;
+    p.becomes_clean()
+}
+
+pub(crate) fn parameters_of_the_hosts_network_are_refused_by_its_path(
+    p: &ShimDriver,
+) -> Result<()> {
+    let mut bundle = p.bundle(ID, &[p.runtime().guest(), "exit", "7"])?;
+    bundle.add_guests()?;
+    // Read by the shim or the daemon.
+    let path = "/proc/self/ns/net";
+    set(&mut bundle.config, "/linux/namespaces", json!([{ "type": "network", "path": path }]))?;
+    set(&mut bundle.config, "/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" }))?;
+    bundle.write()?;
+    let refusal = p.refused_create(ID, &bundle, None)?;
+    ensure!(refusal.text.contains("net.ipv4.ip_forward"), "{}", refusal.text);
+    std::fs::remove_dir_all(bundle.path())?;
     p.becomes_clean()
 }
 

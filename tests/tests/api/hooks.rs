@@ -69,8 +69,9 @@ pub(crate) fn failing_hook_before_the_start_fails_the_creation(p: &ShimDriver) -
     let client = p.connect(ID, bundle.path())?;
     let said = reason(&client.create(ID, bundle.path(), &[]).err().context("created")?);
     ensure!(said.contains("no luck today") && said.contains('3'), "{said}");
+    // Before the answer: containerd runs no `delete` for a container of a pod.
+    ensure!(log(p) == "after\n", "{:?}", log(p));
     p.finish(&client, ID, bundle.path())?;
-    // Whoever was told of a container is told of its end.
     ensure!(log(p) == "after\n", "{:?}", log(p));
     p.becomes_clean()
 }

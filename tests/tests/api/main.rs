@@ -15,7 +15,8 @@ runwasi_tests::played! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     fields:
         fields_without_a_meaning_for_a_guest_change_nothing
         unknown_values_without_a_meaning_for_a_guest_change_nothing
-        parameters_of_the_network_and_of_ipc_are_set
+        parameters_of_the_namespaces_are_set
+        parameters_of_the_hosts_network_are_refused_by_its_path
         wrong_values_are_invalid_arguments
         wrong_runtime_options_are_invalid_arguments;
     hooks:

@@ -12,6 +12,9 @@ use runwasi_tests::{Pod, Pods, poll_until, says};
 
 const PARAMETER: &str = "net.ipv4.ip_unprivileged_port_start";
 
+/// A parameter that containerd gives each pod.
+const PINGS: &str = "/proc/sys/net/ipv4/ping_group_range";
+
 pub(crate) fn containers_have_the_dns_and_the_names_of_their_pod(pods: &mut Pods) -> Result<()> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let dns = DnsConfig {
@@ -53,17 +56,26 @@ pub(crate) fn parameters_of_a_pod_are_those_of_its_network(pods: &mut Pods) -> R
         config.linux.get_or_insert_default().sysctls = set(PARAMETER, "77");
     })?;
     let file = format!("/proc/sys/{}", PARAMETER.replace('.', "/"));
-    let inside = file.clone();
-    let read =
-        Namespace::of(pods.pid_of_pod(&pod)?)?.inside(move || fs::read_to_string(inside))??;
+    let read = read_inside(pods, &pod, &file)?;
     ensure!(read == "77\n" && fs::read_to_string(&file)? != read, "{read:?}");
+    let pings = read_inside(pods, &pod, PINGS)?;
+    ensure!(pings == "0\t2147483647\n", "{pings:?}");
     pods.finish(&pod)?;
+    let plain = pods.run("plain")?;
+    let read = read_inside(pods, &plain, &file)?;
+    ensure!(read == "0\n", "{read:?}");
+    pods.finish(&plain)?;
     let refused = pods.run_as("wrong", NamespaceMode::Pod, |config| {
         config.linux.get_or_insert_default().sysctls = set("kernel.panic", "1");
     });
     let error = refused.err().context("a parameter of the host was set")?;
     says(&format!("{error:#}"), &["kernel.panic"], &[])?;
     pods.becomes_clean()
+}
+
+/// Reads a file of `/proc/sys` in the network of a pod.
+fn read_inside(pods: &Pods, pod: &Pod, file: &str) -> Result<String> {
+    Ok(Namespace::of(pods.pid_of_pod(pod)?)?.inside(|| fs::read_to_string(file))??)
 }
 
 /// Runs a container, which is to end with 0 and this output.

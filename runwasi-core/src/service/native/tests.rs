@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     native::{played::Played, record::Record},
     sandbox::{Member, create::Creation, managed::SandboxRequest},
+    service::native_usage,
     stdio::paths::StdioPaths,
     testing::{CallError, Harness, ScriptedEngine, TaskClient},
 };
@@ -250,6 +251,29 @@ async fn native_container_that_is_created_during_a_stop_is_taken_back() {
     assert_eq!(created.unwrap_err().code, "FAILED_PRECONDITION");
     assert_eq!((bed.count("Kill"), bed.count("Delete")), (1, 1));
     assert_eq!(bed.sandbox().count(), 0);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn usage_of_a_sandbox_has_that_of_its_native_containers() {
+    let (bed, _pod) = Bed::start_managed("usage").await;
+    bed.run().await;
+    let guest = bed.harness.bundle("guest", &["wait"]).write().unwrap();
+    bed.client.create("guest", &guest, &StdioPaths::default(), &[]).await.unwrap();
+    bed.client.start("guest").await.unwrap();
+    let processes = async || native_usage::usage_of_all(bed.sandbox()).await.processes;
+    assert_eq!(processes().await, 3);
+    // A delegate that fails, or does not answer, takes nothing from the others.
+    bed.played.fail("Stats", Code::UNKNOWN);
+    assert_eq!(processes().await, 1);
+    let gate = bed.played.hold("Stats");
+    assert_eq!(processes().await, 1);
+    gate.open();
+    for id in ["guest", bed.id.as_str()] {
+        bed.client.kill(id, 9).await.unwrap();
+        bed.client.wait(id).await.unwrap();
+        bed.client.delete(id).await.unwrap();
+    }
     bed.end().await;
 }
 
