@@ -10,7 +10,10 @@
 //! this OS process by a single flight that all requests for it join, among the processes of the
 //! node by the compile lock of the code cache.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use runwasi_core::{
     EngineError, InstanceSpec,
@@ -71,6 +74,7 @@ impl Compiler {
     ) -> Result<(Program, Arc<Ready>), EngineError> {
         let program = spec.find().await?;
         if let Some(ready) = self.known(&program) {
+            self.refresh(&program, &ready);
             looked_up(Lookup::Memory);
             return Ok((program, ready));
         }
@@ -82,6 +86,7 @@ impl Compiler {
         let artifact = spec.read(&program).await?;
         self.remember(&artifact);
         if let Some(ready) = self.loader.module_cache().get(&artifact.digest) {
+            self.refresh(&program, &ready);
             looked_up(Lookup::Memory);
             return Ok((program, ready));
         }
@@ -115,6 +120,20 @@ impl Compiler {
             (Some(digest), _) => self.loader.module_cache().get(&digest),
             (None, identity) => self.loader.module_cache().of_file(&identity?),
         }
+    }
+
+    /// Notes on the disk, from time to time, that code from memory is used.
+    fn refresh(&self, program: &Program, ready: &Arc<Ready>) {
+        let Some(digest) = self.loader.module_cache().due(ready, Instant::now()) else { return };
+        let loader = self.loader.clone();
+        let seen = self.seen.clone().zip(program.identity());
+        // Detached: this start does not need it.
+        eventually(&Handle::current(), move || {
+            loader.refresh(&digest);
+            if let Some((seen, identity)) = seen {
+                seen.refresh(&identity);
+            }
+        });
     }
 
     /// Loads cached code of a program without reading the program.
@@ -215,7 +234,12 @@ impl Compiler {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, pin::pin};
+    use std::{
+        fs::{self, File},
+        path::Path,
+        pin::pin,
+        time::SystemTime,
+    };
 
     use runwasi_core::artifact::ArtifactKind;
     use tokio::time::{sleep, timeout};
@@ -261,6 +285,25 @@ mod tests {
         assert!(
             compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how == How::Kept
         );
+    }
+
+    #[tokio::test]
+    async fn use_of_code_in_memory_is_noted_on_the_disk_once_a_minute() {
+        let directory = tempfile::tempdir().unwrap();
+        let compiler = compiler(directory.path());
+        let made = compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap();
+        let digest = Digest::of(BYTES);
+        let path = directory.path().join(format!("code/{KEY}-{}.cwasm", digest.hex()));
+        let long_ago = SystemTime::now() - Duration::from_secs(1000);
+        File::open(&path).unwrap().set_modified(long_ago).unwrap();
+        let cache = compiler.loader.module_cache();
+        let now = Instant::now();
+        let later = now + Duration::from_secs(61);
+        assert_eq!(cache.due(&made.ready, now), None, "it has just come from the disk");
+        assert_eq!(cache.due(&made.ready, later), Some(digest));
+        assert_eq!(cache.due(&made.ready, later), None, "it was noted");
+        compiler.loader.refresh(&digest);
+        assert!(fs::metadata(&path).unwrap().modified().unwrap() > long_ago);
     }
 
     #[tokio::test]

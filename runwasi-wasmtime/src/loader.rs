@@ -7,6 +7,7 @@ use std::{
     os::fd::AsRawFd,
     sync::{Arc, OnceLock},
     thread::{self, ScopedJoinHandle},
+    time::Instant,
 };
 
 use runwasi_core::{
@@ -81,10 +82,20 @@ impl Loader {
     /// linked. Blocks.
     pub(crate) fn load(&self, digest: &Digest) -> Option<wasmtime::Result<Arc<Ready>>> {
         if let Some(ready) = self.module_cache.get(digest) {
+            if self.module_cache.due(&ready, Instant::now()).is_some() {
+                self.refresh(digest);
+            }
             return Some(Ok(ready));
         }
         let code = self.cached_code(digest)?;
         Some(self.link(digest, &code))
+    }
+
+    /// Notes a use of linked code in the code cache. Blocks.
+    pub(crate) fn refresh(&self, digest: &Digest) {
+        if let Some(cache) = &self.cache {
+            cache.refresh(&self.key, digest);
+        }
     }
 
     /// Links code that this program has compiled, for this engine or one with the same settings of

@@ -28,6 +28,8 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+
 use crate::{digest::Digest, engine::KeptCode, metrics::code as metrics};
 
 const MAGIC: &[u8; 8] = b"runwasi1";
@@ -62,6 +64,12 @@ impl CodeCache {
     /// Like [`CodeCache::find`], with a check of the CRC.
     pub fn get(&self, engine_key: &str, digest: &Digest) -> Option<File> {
         self.find(engine_key, digest)?.undamaged()
+    }
+
+    /// Counts a use of code that a process has in memory, and so does not read.
+    pub fn refresh(&self, engine_key: &str, digest: &Digest) {
+        // An error: it was evicted.
+        let _ = refresh(&self.path(engine_key, digest));
     }
 
     /// Reserves the compilation of an artifact for the caller. Returns no lock while another
@@ -142,13 +150,13 @@ impl CodeCache {
         files.sort();
         let mut total = fs::metadata(keep).map_or(0, |kept| kept.len())
             + files.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
-        for (_, bytes, path) in files {
+        for (modified, bytes, path) in files {
             if total <= self.max_bytes {
                 break;
             }
-            // Another process may have removed the file. Then the loop may remove one more than
-            // needed.
-            if fs::remove_file(path).is_ok() {
+            // Another process may have used the file since, or removed it. In the latter case the
+            // loop may remove one more than needed.
+            if is_modified_at(&path, modified) && fs::remove_file(path).is_ok() {
                 total -= bytes;
             }
         }
@@ -307,6 +315,20 @@ pub(super) fn in_own_directory<T>(
     }
 }
 
+/// Sets the time of the last use of a file or a link to the present one.
+pub(super) fn refresh(path: &Path) -> io::Result<()> {
+    let now = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    Ok(utimensat(CWD, path, &now, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// True if the path names a file with this time of its last use.
+pub(super) fn is_modified_at(path: &Path, time: SystemTime) -> bool {
+    fs::symlink_metadata(path).and_then(|file| file.modified()).is_ok_and(|found| found == time)
+}
+
 /// True if the path names this open file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
@@ -421,6 +443,22 @@ mod tests {
         put(&cache, &digests[3], &[0; 1000]);
         let left: Vec<_> = digests.iter().map(|digest| cache.path("e", digest).exists()).collect();
         assert_eq!(left, [true, false, true, true]);
+    }
+
+    #[test]
+    fn use_from_memory_makes_code_young_again() {
+        let (_directory, cache) = cache(2 * 1016);
+        let digests: Vec<_> = (0..3u8).map(|i| Digest::of(&[i])).collect();
+        for digest in &digests[..2] {
+            put(&cache, digest, &[0; 1000]);
+            let file = File::options().write(true).open(cache.path("e", digest)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(100)).unwrap();
+        }
+        cache.refresh("e", &digests[0]);
+        cache.refresh("e", &digests[2]);
+        put(&cache, &digests[2], &[0; 1000]);
+        let left: Vec<_> = digests.iter().map(|digest| cache.path("e", digest).exists()).collect();
+        assert_eq!(left, [true, false, true]);
     }
 
     #[test]
