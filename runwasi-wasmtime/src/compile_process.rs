@@ -204,7 +204,7 @@ fn warm_up(settings: &Settings) -> io::Result<()> {
 
 /// Starts the threads that compile. This one is the first of them.
 fn start_threads(number: usize, settings: &Settings) -> io::Result<()> {
-    process::bound(settings.compile_bytes(), number)?;
+    process::bound(settings.compile_bytes(), settings.compile_time, number)?;
     ThreadPoolBuilder::new()
         .num_threads(number)
         .use_current_thread()

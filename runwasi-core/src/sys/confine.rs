@@ -7,8 +7,8 @@ use std::{ffi::CStr, fs, io, process};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{
-        DumpableBehavior, Resource, Rlimit, getpid, getpriority_process, set_dumpable_behavior,
-        setpriority_process, setrlimit,
+        DumpableBehavior, Resource, Rlimit, getpid, getpriority_process, getrlimit,
+        set_dumpable_behavior, setpriority_process, setrlimit,
     },
     thread::set_name,
 };
@@ -85,6 +85,16 @@ pub fn confine() -> io::Result<()> {
 /// Bounds the address space of this process in bytes. It can be lowered again, and not raised.
 pub fn bound_address_space(most: u64) -> io::Result<()> {
     limit(Resource::As, most)
+}
+
+/// Bounds the CPU time of all threads of this process together, in seconds: SIGXCPU ends it then.
+pub fn bound_cpu_time(most: u64) -> io::Result<()> {
+    // At the hard limit the kernel sends SIGKILL, which would not tell the reason. An inherited one
+    // cannot be raised.
+    let hard = most.saturating_add(1);
+    let maximum = getrlimit(Resource::Cpu).maximum.map_or(hard, |inherited| inherited.min(hard));
+    let current = Some(most.min(maximum));
+    Ok(setrlimit(Resource::Cpu, Rlimit { current, maximum: Some(maximum) })?)
 }
 
 /// Refuses all but a few system calls to all threads of this process, for the rest of its life.
