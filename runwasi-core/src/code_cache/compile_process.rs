@@ -10,7 +10,7 @@
 //!
 //! A *frame* is a tag of one byte, a length of eight bytes and that many bytes. The engine gives
 //! the frames their meaning. The process ends when the parent closes its stdin, so also with the
-//! parent.
+//! parent, whatever it does then.
 
 use std::{
     env,
