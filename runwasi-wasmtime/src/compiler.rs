@@ -336,6 +336,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn request_that_waits_for_a_slot_takes_code_of_another_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let compiler = compiler(directory.path());
+        let mut slots = Vec::new();
+        while let Ok(slot) =
+            timeout(Duration::from_millis(50), compiler.codegen.slot(BYTES.len())).await
+        {
+            slots.push(slot);
+        }
+        let mut request = pin!(compiler.made((artifact(BYTES), Wanted::Any), None, ()));
+        let early = timeout(Duration::from_millis(100), &mut request).await;
+        assert!(early.is_err(), "compiled without a slot");
+        let lock = cache(directory.path()).reserve(KEY, &Digest::of(BYTES)).unwrap().unwrap();
+        lock.fill(&Engine::default().precompile_module(BYTES).unwrap()).unwrap();
+        assert!(timeout(LIMIT, request).await.unwrap().unwrap().how == How::Kept);
+    }
+
+    #[tokio::test]
     async fn compilation_is_cancelled_without_requests_and_begins_again_with_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let compiler = compiler(directory.path());

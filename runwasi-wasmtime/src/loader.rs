@@ -7,7 +7,7 @@ use std::{
     os::fd::AsRawFd,
     sync::{Arc, OnceLock},
     thread::{self, ScopedJoinHandle},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use runwasi_core::{
@@ -89,6 +89,11 @@ impl Loader {
         }
         let code = self.cached_code(digest)?;
         Some(self.link(digest, &code))
+    }
+
+    /// Time of the last use of code in the code cache, which may be damaged.
+    pub(crate) fn used(&self, digest: &Digest) -> Option<SystemTime> {
+        self.cache.as_ref()?.used(&self.key, digest)
     }
 
     /// Notes a use of linked code in the code cache. Blocks.

@@ -66,6 +66,12 @@ impl CodeCache {
         self.find(engine_key, digest)?.undamaged()
     }
 
+    /// Time of the last use of an artifact's code, checked or not. It changes when the code is
+    /// replaced.
+    pub fn used(&self, engine_key: &str, digest: &Digest) -> Option<SystemTime> {
+        fs::symlink_metadata(self.path(engine_key, digest)).and_then(|file| file.modified()).ok()
+    }
+
     /// Counts a use of code that a process has in memory, and so does not read.
     pub fn refresh(&self, engine_key: &str, digest: &Digest) {
         // An error: it was evicted.
