@@ -51,6 +51,8 @@ pub(crate) type Outcome = Result<Made, Arc<str>>;
 pub(crate) struct Made {
     pub(crate) ready: Arc<Ready>,
     pub(crate) how: How,
+    /// Reason of [`How::NotKept`], if it is that the cache has refused the code.
+    pub(crate) refused: Option<Arc<str>>,
 }
 
 /// Origin of linked code.
@@ -73,6 +75,9 @@ struct CompileJob {
     path: PathBuf,
     bytes: usize,
     digest: Digest,
+    /// Code that was used since stays in the cache. Absent if a container waits for the code.
+    // Otherwise the artifacts of one run would push each other out, in each run again.
+    beside: Option<SystemTime>,
     /// Time of the first attempt to take the compile lock.
     waiting_since: Option<Instant>,
     /// Time of the last use of the cached code that [`CompileJob::load`] has looked at.
@@ -110,6 +115,7 @@ pub(crate) fn start(
     let path = artifact.path.clone();
     let digest = artifact.digest;
     let bytes = artifact.bytes.len();
+    let beside = matches!(wanted, Wanted::Any).then(|| loader.begun());
     let job = CompileJob {
         loader,
         codegen,
@@ -117,6 +123,7 @@ pub(crate) fn start(
         path,
         bytes,
         digest,
+        beside,
         waiting_since: None,
         looked_at: None,
     };
@@ -268,13 +275,15 @@ impl CompileJob {
 
     /// Stores new code in the cache, if there is a compile lock, and loads it. Blocks.
     fn store(&self, lock: Option<CompileLock>, code: Vec<u8>) -> Outcome {
-        let filled = lock.map(|lock| lock.fill(&code));
-        if let Some(Err(error)) = &filled {
+        let filled = lock.map(|lock| lock.fill_beside(&code, self.beside));
+        let refused = filled.as_ref().and_then(|filled| filled.as_ref().err());
+        if let Some(error) = refused {
             let path = self.path.display();
             tracing::warn!(%path, %error, "compiled code is not kept");
         }
+        let refused = refused.map(|error| error.to_string().into());
         let is_kept = matches!(filled, Some(Ok(())));
-        let outcome = self.loaded(is_kept, code);
+        let outcome = self.loaded(is_kept, code).map(|made| Made { refused, ..made });
         // The megabytes of an artifact and of its code would otherwise stay with the allocator.
         trim_memory();
         outcome
@@ -290,7 +299,7 @@ impl CompileJob {
 }
 
 fn made(ready: wasmtime::Result<Arc<Ready>>, how: How) -> Outcome {
-    ready.map(|ready| Made { ready, how }).map_err(|error| text(&error))
+    ready.map(|ready| Made { ready, how, refused: None }).map_err(|error| text(&error))
 }
 
 fn text(error: &wasmtime::Error) -> Arc<str> {

@@ -188,13 +188,17 @@ impl Compiler {
         if !self.loader.has_code_cache() {
             return Err(EngineError::Failed("no compiled code is kept: there is no cache".into()));
         }
-        match self.made((artifact, Wanted::Any), None, keep).await?.how {
-            How::Kept => Ok(Precompiled::Kept),
-            How::Compiled => Ok(Precompiled::Compiled),
+        let path = artifact.path.clone();
+        let made = self.made((artifact, Wanted::Any), None, keep).await?;
+        let reason = match made.how {
+            How::Kept => return Ok(Precompiled::Kept),
+            How::Compiled => return Ok(Precompiled::Compiled),
             How::NotKept => {
-                Err(EngineError::Failed("the compiled code could not be kept, see the log".into()))
+                made.refused.map_or(", see the log".into(), |reason| format!(": {reason}"))
             }
-        }
+        };
+        let path = path.display();
+        Err(EngineError::Failed(format!("{path}: the compiled code could not be kept{reason}")))
     }
 
     /// Compiled code on disk.
@@ -374,6 +378,33 @@ mod tests {
             compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how
                 == How::Compiled
         );
+    }
+
+    #[tokio::test]
+    async fn precompiled_code_beyond_the_cache_is_a_fault_and_pushes_nothing_out() {
+        let small = Engine::default().precompile_module(BYTES).unwrap().len() as u64;
+        let directory = tempfile::tempdir().unwrap();
+        let run = || {
+            let cache = CodeCache::open(&directory.path().join("code"), small * 3 / 2).unwrap();
+            let linker = Linker::new(&Engine::default());
+            let settings = Settings::default();
+            Compiler::new(
+                linker,
+                Arc::default(),
+                KEY.into(),
+                (Some(cache), None),
+                (&settings, false),
+            )
+        };
+        let first = run();
+        let compiled = first.precompile(artifact(BYTES), ()).await.unwrap();
+        assert_eq!(compiled, Precompiled::Compiled);
+        for run in [first, run()] {
+            let kept = run.precompile(artifact(BYTES), ()).await.unwrap();
+            assert_eq!(kept, Precompiled::Kept);
+            let error = run.precompile(artifact(b"(module $b)"), ()).await.unwrap_err().to_string();
+            assert!(error.contains("/a.wat") && error.contains("cache-size"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
     os::fd::AsRawFd,
     sync::{Arc, OnceLock},
     thread::{self, ScopedJoinHandle},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use runwasi_core::{
@@ -27,6 +27,9 @@ use crate::{
     module_cache::{ModuleCache, Ready},
 };
 
+/// The clock of files is behind that of programs by less than this.
+const TICK: Duration = Duration::from_millis(20);
+
 /// Loader of one engine. Clones share all state.
 #[derive(Clone)]
 pub(crate) struct Loader {
@@ -40,6 +43,8 @@ pub(crate) struct Loader {
     key: String,
     cache: Option<CodeCache>,
     module_cache: ModuleCache,
+    /// Begin of its life: of a run, if the program compiles in advance.
+    begun: SystemTime,
 }
 
 impl Loader {
@@ -57,11 +62,16 @@ impl Loader {
             key,
             cache,
             module_cache: ModuleCache::default(),
+            begun: SystemTime::now().checked_sub(TICK).unwrap_or(UNIX_EPOCH),
         }
     }
 
     pub(crate) fn module_cache(&self) -> &ModuleCache {
         &self.module_cache
+    }
+
+    pub(crate) fn begun(&self) -> SystemTime {
+        self.begun
     }
 
     pub(crate) fn has_code_cache(&self) -> bool {
