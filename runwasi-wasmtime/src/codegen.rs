@@ -48,6 +48,10 @@ const MIB_PER_THREAD: u32 = 128;
 /// Most threads of a process.
 const MOST_THREADS: usize = 16;
 
+/// Longest compilation by the clock, as a multiple of the CPU time of each of its threads.
+// Processes of low priority have a tenth of a busy core.
+const WAIT: u64 = 10;
+
 /// Code generator of one engine. Clones share its slots.
 #[derive(Clone)]
 pub(crate) struct Codegen {
@@ -147,17 +151,12 @@ impl Slot {
         check: Check,
         told: impl Fn(usize),
     ) -> Result<Vec<u8>, String> {
-        let seconds = self.settings.compile_time;
+        let longest = u64::from(self.settings.compile_time).saturating_mul(WAIT);
         let compiled = self.by_frames(wanted, check, told);
-        let code = timeout(Duration::from_secs(seconds.into()), compiled).await;
+        let code = timeout(Duration::from_secs(longest), compiled).await;
         // Others of its kind may follow.
         self.spare.refill();
-        code.unwrap_or_else(|_| {
-            Err(format!(
-                "compiling it takes more than {seconds} s: the setting engine.compile-time raises \
-                 the limit"
-            ))
-        })
+        code.unwrap_or_else(|_| Err(no_time(longest)))
     }
 
     /// Starts the process and speaks with it.
@@ -224,6 +223,7 @@ impl Slot {
     async fn death(&self, process: CompileProcess) -> String {
         match process.death().await {
             Ok(Death::Memory) => self.no_memory(),
+            Ok(Death::Time) => no_time(self.settings.compile_time.into()),
             Ok(Death::Signal(signal)) => format!(
                 "its compiler was ended by signal {signal} (9: by the kernel without free memory, \
                  or by hand)"
@@ -272,6 +272,12 @@ impl Slot {
         let compile = move || compile_process::compile(&engine, kind, &wasm);
         self.thread.run(compile).await.ok_or_else(crashed)?.map_err(text)
     }
+}
+
+fn no_time(seconds: u64) -> String {
+    format!(
+        "compiling it takes more than {seconds} s: the setting engine.compile-time raises the limit"
+    )
 }
 
 /// Threads for an artifact of so many bytes.

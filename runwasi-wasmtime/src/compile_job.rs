@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! cached? ─▶ wait for a slot ─▶ still wanted? ─▶ compile lock? ─▶ cached? ─▶ compile ─▶ store
-//!                  ▲                                  │                         │
+//!                  ▲      │                           │                         │
+//!                  │      └ 250 ms: still wanted? cached now?                   │
 //!                  └── 20 ms ── another process has it ┘      not wanted any more ─▶ stop
 //! ```
 
 use std::{
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use runwasi_core::{
@@ -34,6 +35,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Interval between two attempts to take the lock of another process.
 const LOOK: Duration = Duration::from_millis(20);
+/// Interval between two looks at the cache during the wait for a slot.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// A compilation: the artifact, and the entry that is checked before.
 // One with a missing entry is refused, and others of the same artifact are not. If both are under
@@ -48,6 +51,8 @@ pub(crate) type Outcome = Result<Made, Arc<str>>;
 pub(crate) struct Made {
     pub(crate) ready: Arc<Ready>,
     pub(crate) how: How,
+    /// Reason of [`How::NotKept`], if it is that the cache has refused the code.
+    pub(crate) refused: Option<Arc<str>>,
 }
 
 /// Origin of linked code.
@@ -70,8 +75,20 @@ struct CompileJob {
     path: PathBuf,
     bytes: usize,
     digest: Digest,
+    /// Code that was used since stays in the cache. Absent if a container waits for the code.
+    // Otherwise the artifacts of one run would push each other out, in each run again.
+    beside: Option<SystemTime>,
     /// Time of the first attempt to take the compile lock.
     waiting_since: Option<Instant>,
+    /// Time of the last use of the cached code that [`CompileJob::load`] has looked at.
+    looked_at: Option<SystemTime>,
+}
+
+/// End of the wait for a slot and for the compile lock.
+enum Turn {
+    Compile(Slot, Option<CompileLock>),
+    /// Another process has compiled it meanwhile.
+    Cached(Outcome),
 }
 
 /// Result of an attempt to take the compile lock.
@@ -98,7 +115,18 @@ pub(crate) fn start(
     let path = artifact.path.clone();
     let digest = artifact.digest;
     let bytes = artifact.bytes.len();
-    let job = CompileJob { loader, codegen, subject, path, bytes, digest, waiting_since: None };
+    let beside = matches!(wanted, Wanted::Any).then(|| loader.begun());
+    let job = CompileJob {
+        loader,
+        codegen,
+        subject,
+        path,
+        bytes,
+        digest,
+        beside,
+        waiting_since: None,
+        looked_at: None,
+    };
     drop(tokio::spawn(async move {
         let outcome = job.outcome((artifact, wanted), &mut leader).await;
         // By now the compile lock is released: with its last waiter this OS process may end, before
@@ -122,7 +150,10 @@ impl CompileJob {
         if let Some(cached) = self.load().await? {
             return Some(cached);
         }
-        let (slot, lock) = self.turn(leader).await?;
+        let (slot, lock) = match self.turn(leader).await? {
+            Turn::Compile(slot, lock) => (slot, lock),
+            Turn::Cached(cached) => return Some(cached),
+        };
         // The previous holder of the lock may have stored the code.
         if lock.is_some()
             && let Some(cached) = self.load().await?
@@ -161,7 +192,9 @@ impl CompileJob {
     }
 
     /// Loads cached code, if there is any.
-    async fn load(&self) -> Option<Option<Outcome>> {
+    async fn load(&mut self) -> Option<Option<Outcome>> {
+        // Before the look, so that what comes during it is looked at later.
+        self.looked_at = self.loader.used(&self.digest);
         let loader = self.loader.clone();
         let digest = self.digest;
         let work = move || loader.load(&digest).map(|ready| made(ready, How::Kept));
@@ -170,23 +203,42 @@ impl CompileJob {
 
     /// Waits for a slot and for the compile lock, if there is one. Returns nothing once all waiters
     /// have left.
-    async fn turn(
-        &mut self,
-        leader: &mut Leader<Flight, Outcome>,
-    ) -> Option<(Slot, Option<CompileLock>)> {
+    async fn turn(&mut self, leader: &mut Leader<Flight, Outcome>) -> Option<Turn> {
+        let codegen = self.codegen.clone();
+        let bytes = self.bytes;
         loop {
-            let slot = self.codegen.slot(self.bytes).await;
+            let slot = select! {
+                slot = codegen.slot(bytes) => slot,
+                cached = self.appears(leader) => return cached.map(Turn::Cached),
+            };
             if leader.cancel_if_unwanted() {
                 return None;
             }
             match self.reserve() {
-                LockAttempt::Acquired(lock) => return Some((slot, Some(lock))),
-                LockAttempt::Unavailable => return Some((slot, None)),
+                LockAttempt::Acquired(lock) => return Some(Turn::Compile(slot, Some(lock))),
+                LockAttempt::Unavailable => return Some(Turn::Compile(slot, None)),
                 LockAttempt::Busy => {}
             }
             // Leaves the slot to other jobs meanwhile.
             drop(slot);
             sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until another process has put the code into the cache, and loads it. Returns nothing
+    /// once all waiters have left.
+    async fn appears(&mut self, leader: &mut Leader<Flight, Outcome>) -> Option<Outcome> {
+        loop {
+            sleep(GLANCE).await;
+            if leader.cancel_if_unwanted() {
+                return None;
+            }
+            // Not if it is the same: damaged code would be read, and told, at each look.
+            if self.loader.used(&self.digest) != self.looked_at
+                && let Some(cached) = self.load().await?
+            {
+                return Some(cached);
+            }
         }
     }
 
@@ -223,13 +275,15 @@ impl CompileJob {
 
     /// Stores new code in the cache, if there is a compile lock, and loads it. Blocks.
     fn store(&self, lock: Option<CompileLock>, code: Vec<u8>) -> Outcome {
-        let filled = lock.map(|lock| lock.fill(&code));
-        if let Some(Err(error)) = &filled {
+        let filled = lock.map(|lock| lock.fill_beside(&code, self.beside));
+        let refused = filled.as_ref().and_then(|filled| filled.as_ref().err());
+        if let Some(error) = refused {
             let path = self.path.display();
             tracing::warn!(%path, %error, "compiled code is not kept");
         }
+        let refused = refused.map(|error| error.to_string().into());
         let is_kept = matches!(filled, Some(Ok(())));
-        let outcome = self.loaded(is_kept, code);
+        let outcome = self.loaded(is_kept, code).map(|made| Made { refused, ..made });
         // The megabytes of an artifact and of its code would otherwise stay with the allocator.
         trim_memory();
         outcome
@@ -245,7 +299,7 @@ impl CompileJob {
 }
 
 fn made(ready: wasmtime::Result<Arc<Ready>>, how: How) -> Outcome {
-    ready.map(|ready| Made { ready, how }).map_err(|error| text(&error))
+    ready.map(|ready| Made { ready, how, refused: None }).map_err(|error| text(&error))
 }
 
 fn text(error: &wasmtime::Error) -> Arc<str> {

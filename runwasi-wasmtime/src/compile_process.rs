@@ -159,6 +159,8 @@ fn answer() -> io::Result<()> {
     let engine =
         Engine::new(config(&settings).parallel_compilation(true)).map_err(io::Error::other)?;
     process::confine()?;
+    // What follows may compute for seconds: the outline, too.
+    process::end_with_parent()?;
     start_threads(threads(&mut stdin, &settings)?, &settings)?;
     process::seal()?;
     // Untrusted from here on.
@@ -172,7 +174,6 @@ fn answer() -> io::Result<()> {
     };
     // Without it the imports are wrong, or the parent is gone.
     Frame::read(&mut stdin)?;
-    process::end_with_parent()?;
     match compile(&engine, kind, &wasm) {
         Ok(code) => send(tag::CODE, &code),
         Err(refusal) => refuse(&refusal),
@@ -204,7 +205,7 @@ fn warm_up(settings: &Settings) -> io::Result<()> {
 
 /// Starts the threads that compile. This one is the first of them.
 fn start_threads(number: usize, settings: &Settings) -> io::Result<()> {
-    process::bound(settings.compile_bytes(), number)?;
+    process::bound(settings.compile_bytes(), settings.compile_time, number)?;
     ThreadPoolBuilder::new()
         .num_threads(number)
         .use_current_thread()

@@ -10,7 +10,10 @@
 //! this OS process by a single flight that all requests for it join, among the processes of the
 //! node by the compile lock of the code cache.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use runwasi_core::{
     EngineError, InstanceSpec,
@@ -71,6 +74,7 @@ impl Compiler {
     ) -> Result<(Program, Arc<Ready>), EngineError> {
         let program = spec.find().await?;
         if let Some(ready) = self.known(&program) {
+            self.refresh(&program, &ready);
             looked_up(Lookup::Memory);
             return Ok((program, ready));
         }
@@ -82,6 +86,7 @@ impl Compiler {
         let artifact = spec.read(&program).await?;
         self.remember(&artifact);
         if let Some(ready) = self.loader.module_cache().get(&artifact.digest) {
+            self.refresh(&program, &ready);
             looked_up(Lookup::Memory);
             return Ok((program, ready));
         }
@@ -115,6 +120,20 @@ impl Compiler {
             (Some(digest), _) => self.loader.module_cache().get(&digest),
             (None, identity) => self.loader.module_cache().of_file(&identity?),
         }
+    }
+
+    /// Notes on the disk, from time to time, that code from memory is used.
+    fn refresh(&self, program: &Program, ready: &Arc<Ready>) {
+        let Some(digest) = self.loader.module_cache().due(ready, Instant::now()) else { return };
+        let loader = self.loader.clone();
+        let seen = self.seen.clone().zip(program.identity());
+        // Detached: this start does not need it.
+        eventually(&Handle::current(), move || {
+            loader.refresh(&digest);
+            if let Some((seen, identity)) = seen {
+                seen.refresh(&identity);
+            }
+        });
     }
 
     /// Loads cached code of a program without reading the program.
@@ -169,13 +188,17 @@ impl Compiler {
         if !self.loader.has_code_cache() {
             return Err(EngineError::Failed("no compiled code is kept: there is no cache".into()));
         }
-        match self.made((artifact, Wanted::Any), None, keep).await?.how {
-            How::Kept => Ok(Precompiled::Kept),
-            How::Compiled => Ok(Precompiled::Compiled),
+        let path = artifact.path.clone();
+        let made = self.made((artifact, Wanted::Any), None, keep).await?;
+        let reason = match made.how {
+            How::Kept => return Ok(Precompiled::Kept),
+            How::Compiled => return Ok(Precompiled::Compiled),
             How::NotKept => {
-                Err(EngineError::Failed("the compiled code could not be kept, see the log".into()))
+                made.refused.map_or(", see the log".into(), |reason| format!(": {reason}"))
             }
-        }
+        };
+        let path = path.display();
+        Err(EngineError::Failed(format!("{path}: the compiled code could not be kept{reason}")))
     }
 
     /// Compiled code on disk.
@@ -215,7 +238,12 @@ impl Compiler {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, pin::pin};
+    use std::{
+        fs::{self, File},
+        path::Path,
+        pin::pin,
+        time::SystemTime,
+    };
 
     use runwasi_core::artifact::ArtifactKind;
     use tokio::time::{sleep, timeout};
@@ -264,6 +292,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn use_of_code_in_memory_is_noted_on_the_disk_once_a_minute() {
+        let directory = tempfile::tempdir().unwrap();
+        let compiler = compiler(directory.path());
+        let made = compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap();
+        let digest = Digest::of(BYTES);
+        let path = directory.path().join(format!("code/{KEY}-{}.cwasm", digest.hex()));
+        let long_ago = SystemTime::now() - Duration::from_secs(1000);
+        File::open(&path).unwrap().set_modified(long_ago).unwrap();
+        let cache = compiler.loader.module_cache();
+        let now = Instant::now();
+        let later = now + Duration::from_secs(61);
+        assert_eq!(cache.due(&made.ready, now), None, "it has just come from the disk");
+        assert_eq!(cache.due(&made.ready, later), Some(digest));
+        assert_eq!(cache.due(&made.ready, later), None, "it was noted");
+        compiler.loader.refresh(&digest);
+        assert!(fs::metadata(&path).unwrap().modified().unwrap() > long_ago);
+    }
+
+    #[tokio::test]
     async fn refused_bytes_are_invalid_and_leave_no_lock() {
         let directory = tempfile::tempdir().unwrap();
         let bytes = b"(module nonsense)";
@@ -293,6 +340,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn request_that_waits_for_a_slot_takes_code_of_another_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let compiler = compiler(directory.path());
+        let mut slots = Vec::new();
+        while let Ok(slot) =
+            timeout(Duration::from_millis(50), compiler.codegen.slot(BYTES.len())).await
+        {
+            slots.push(slot);
+        }
+        let mut request = pin!(compiler.made((artifact(BYTES), Wanted::Any), None, ()));
+        let early = timeout(Duration::from_millis(100), &mut request).await;
+        assert!(early.is_err(), "compiled without a slot");
+        let lock = cache(directory.path()).reserve(KEY, &Digest::of(BYTES)).unwrap().unwrap();
+        lock.fill(&Engine::default().precompile_module(BYTES).unwrap()).unwrap();
+        assert!(timeout(LIMIT, request).await.unwrap().unwrap().how == How::Kept);
+    }
+
+    #[tokio::test]
     async fn compilation_is_cancelled_without_requests_and_begins_again_with_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let compiler = compiler(directory.path());
@@ -313,6 +378,33 @@ mod tests {
             compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how
                 == How::Compiled
         );
+    }
+
+    #[tokio::test]
+    async fn precompiled_code_beyond_the_cache_is_a_fault_and_pushes_nothing_out() {
+        let small = Engine::default().precompile_module(BYTES).unwrap().len() as u64;
+        let directory = tempfile::tempdir().unwrap();
+        let run = || {
+            let cache = CodeCache::open(&directory.path().join("code"), small * 3 / 2).unwrap();
+            let linker = Linker::new(&Engine::default());
+            let settings = Settings::default();
+            Compiler::new(
+                linker,
+                Arc::default(),
+                KEY.into(),
+                (Some(cache), None),
+                (&settings, false),
+            )
+        };
+        let first = run();
+        let compiled = first.precompile(artifact(BYTES), ()).await.unwrap();
+        assert_eq!(compiled, Precompiled::Compiled);
+        for run in [first, run()] {
+            let kept = run.precompile(artifact(BYTES), ()).await.unwrap();
+            assert_eq!(kept, Precompiled::Kept);
+            let error = run.precompile(artifact(b"(module $b)"), ()).await.unwrap_err().to_string();
+            assert!(error.contains("/a.wat") && error.contains("cache-size"), "{error}");
+        }
     }
 
     #[tokio::test]

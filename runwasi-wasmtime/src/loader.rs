@@ -7,6 +7,7 @@ use std::{
     os::fd::AsRawFd,
     sync::{Arc, OnceLock},
     thread::{self, ScopedJoinHandle},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use runwasi_core::{
@@ -26,6 +27,9 @@ use crate::{
     module_cache::{ModuleCache, Ready},
 };
 
+/// The clock of files is behind that of programs by less than this.
+const TICK: Duration = Duration::from_millis(20);
+
 /// Loader of one engine. Clones share all state.
 #[derive(Clone)]
 pub(crate) struct Loader {
@@ -39,6 +43,8 @@ pub(crate) struct Loader {
     key: String,
     cache: Option<CodeCache>,
     module_cache: ModuleCache,
+    /// Begin of its life: of a run, if the program compiles in advance.
+    begun: SystemTime,
 }
 
 impl Loader {
@@ -56,11 +62,16 @@ impl Loader {
             key,
             cache,
             module_cache: ModuleCache::default(),
+            begun: SystemTime::now().checked_sub(TICK).unwrap_or(UNIX_EPOCH),
         }
     }
 
     pub(crate) fn module_cache(&self) -> &ModuleCache {
         &self.module_cache
+    }
+
+    pub(crate) fn begun(&self) -> SystemTime {
+        self.begun
     }
 
     pub(crate) fn has_code_cache(&self) -> bool {
@@ -81,10 +92,25 @@ impl Loader {
     /// linked. Blocks.
     pub(crate) fn load(&self, digest: &Digest) -> Option<wasmtime::Result<Arc<Ready>>> {
         if let Some(ready) = self.module_cache.get(digest) {
+            if self.module_cache.due(&ready, Instant::now()).is_some() {
+                self.refresh(digest);
+            }
             return Some(Ok(ready));
         }
         let code = self.cached_code(digest)?;
         Some(self.link(digest, &code))
+    }
+
+    /// Time of the last use of code in the code cache, which may be damaged.
+    pub(crate) fn used(&self, digest: &Digest) -> Option<SystemTime> {
+        self.cache.as_ref()?.used(&self.key, digest)
+    }
+
+    /// Notes a use of linked code in the code cache. Blocks.
+    pub(crate) fn refresh(&self, digest: &Digest) {
+        if let Some(cache) = &self.cache {
+            cache.refresh(&self.key, digest);
+        }
     }
 
     /// Links code that this program has compiled, for this engine or one with the same settings of

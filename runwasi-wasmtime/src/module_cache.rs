@@ -1,6 +1,10 @@
 //! Cache of linked code in this OS process: guests of one program share its code.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use runwasi_core::{artifact::FileIdentity, digest::Digest, lock::Mutex};
 use wasmtime::{InstancePre, component};
@@ -11,6 +15,9 @@ use crate::{component::store::Component, module::store::Guest};
 const KEPT: usize = 256;
 /// Most entries of file identities.
 const KNOWN: usize = 4096;
+
+/// Interval between two notes on the disk that linked code is used.
+const REFRESH: Duration = Duration::from_secs(60);
 
 /// Compiled code, linked with its imports and ready to instantiate. Its guests keep it alive.
 pub(crate) enum Ready {
@@ -29,9 +36,16 @@ pub(crate) struct ModuleCache {
 #[derive(Default)]
 struct Entries {
     /// Linked code, the most recently used entry last.
-    ready: Vec<(Digest, Arc<Ready>)>,
+    ready: Vec<Entry>,
     /// Digests of files that need not be read again.
     known: HashMap<FileIdentity, Digest>,
+}
+
+struct Entry {
+    digest: Digest,
+    ready: Arc<Ready>,
+    /// Time of the last use that the disk has.
+    refreshed: Instant,
 }
 
 impl ModuleCache {
@@ -46,8 +60,21 @@ impl ModuleCache {
     pub(crate) fn digest_of(&self, ready: &Arc<Ready>) -> Option<Digest> {
         let entries = self.entries.lock();
         // From the end, where the most recently used entries are.
-        let entry = entries.ready.iter().rev().find(|(_, known)| Arc::ptr_eq(known, ready))?;
-        Some(entry.0)
+        let entry = entries.ready.iter().rev().find(|entry| Arc::ptr_eq(&entry.ready, ready))?;
+        Some(entry.digest)
+    }
+
+    /// The digest of linked code whose use the caller has to note on the disk.
+    // Other processes evict by the times there, and see no use of code in this memory.
+    pub(crate) fn due(&self, ready: &Arc<Ready>, now: Instant) -> Option<Digest> {
+        let mut entries = self.entries.lock();
+        let mut known = entries.ready.iter_mut().rev();
+        let entry = known.find(|entry| Arc::ptr_eq(&entry.ready, ready))?;
+        if now.saturating_duration_since(entry.refreshed) < REFRESH {
+            return None;
+        }
+        entry.refreshed = now;
+        Some(entry.digest)
     }
 
     pub(crate) fn get(&self, digest: &Digest) -> Option<Arc<Ready>> {
@@ -63,7 +90,8 @@ impl ModuleCache {
         }
         let oldest = (entries.ready.len() == KEPT).then(|| entries.ready.remove(0));
         let ready = Arc::new(ready);
-        entries.ready.push((digest, ready.clone()));
+        // It comes from the disk, or goes there.
+        entries.ready.push(Entry { digest, ready: ready.clone(), refreshed: Instant::now() });
         drop(entries);
         // Dropped after the lock, because unmapping code takes time.
         drop(oldest);
@@ -85,7 +113,7 @@ impl ModuleCache {
         let mut entries = self.entries.lock();
         let unused = entries
             .ready
-            .extract_if(.., |(_, ready)| Arc::strong_count(ready) == 1)
+            .extract_if(.., |entry| Arc::strong_count(&entry.ready) == 1)
             .collect::<Vec<_>>();
         drop(entries);
         // Dropped after the lock, because unmapping code takes time.
@@ -96,9 +124,9 @@ impl ModuleCache {
 impl Entries {
     fn get(&mut self, digest: &Digest) -> Option<Arc<Ready>> {
         // From the end, where the most recently used entries are.
-        let place = self.ready.iter().rposition(|(known, _)| known == digest)?;
+        let place = self.ready.iter().rposition(|entry| entry.digest == *digest)?;
         let found = self.ready.remove(place);
-        let ready = found.1.clone();
+        let ready = found.ready.clone();
         self.ready.push(found);
         Some(ready)
     }

@@ -93,7 +93,8 @@ pub struct Settings {
     /// Memory of the process that compiles one artifact, in MiB.
     #[serde(rename = "engine.compile-memory", deserialize_with = "within::<_, _, 64, 1_048_576>")]
     pub compile_memory: u32,
-    /// Seconds that the compilation of one artifact may take.
+    /// Seconds of CPU time that the compilation of one artifact may take for each of its threads;
+    /// by the clock it may take ten times as long.
     #[serde(rename = "engine.compile-time", deserialize_with = "within::<_, _, 1, 3600>")]
     pub compile_time: u32,
     /// Microseconds from yield to yield of a guest while no worker is free; see

@@ -9,7 +9,11 @@ pub mod oci;
 mod sections;
 mod sharing;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use self::bytes::ArtifactBytes;
 use self::oci::{blob::Layer, error::ImageError};
@@ -141,6 +145,19 @@ impl Artifact {
             Ok(kind) => Ok(Self { path, function: None, kind, digest, bytes, identity: None }),
             Err(reason) => Err(ArtifactError::NotWasm { path, reason }),
         }
+    }
+}
+
+impl ArtifactError {
+    /// This error of a read, with the path by which another container has asked for the same bytes.
+    fn at(mut self, asked: &Path) -> Self {
+        match &mut self {
+            Self::NotFound { .. } => {}
+            Self::Layer { path, .. } | Self::Read { path, .. } | Self::NotWasm { path, .. } => {
+                asked.clone_into(path);
+            }
+        }
+        self
     }
 }
 

@@ -25,7 +25,11 @@ pub(super) enum Origin {
         changed: (i64, i64),
     },
     /// A blob of the content store.
-    Blob(Digest),
+    Blob {
+        digest: Digest,
+        // Declared, and wrong in some image perhaps: the read for that one fails, and no other.
+        bytes: u64,
+    },
 }
 
 type Reading = OnceCell<Result<Artifact, ArtifactError>>;
@@ -79,7 +83,7 @@ mod tests {
             sleep(Duration::from_millis(20)).await;
             artifact()
         };
-        let origin = || Origin::Blob(Digest::of(b"one read"));
+        let origin = || Origin::Blob { digest: Digest::of(b"one read"), bytes: 8 };
         let (one, other) = tokio::join!(shared(origin(), read()), shared(origin(), read()));
         assert!(one.unwrap().bytes.as_ptr() == other.unwrap().bytes.as_ptr());
         assert_eq!(reads.load(Ordering::Relaxed), 1);
@@ -89,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_that_goes_away_leaves_the_read_to_the_next() {
-        let origin = || Origin::Blob(Digest::of(b"goes away"));
+        let origin = || Origin::Blob { digest: Digest::of(b"goes away"), bytes: 8 };
         let never = shared(origin(), std::future::pending());
         let waits = async {
             sleep(Duration::from_millis(1)).await;

@@ -4,13 +4,13 @@
 //! ```text
 //!          stdin: frames ──────▶ ┌──────────────────┐
 //! parent                         │ confined process │  no privileges, network or files,
-//!          stdout: frames ◀───── └──────────────────┘  bounded memory, low priority
+//!          stdout: frames ◀───── └──────────────────┘  bounded memory and CPU time, low priority
 //!          stderr: reason of its end
 //! ```
 //!
 //! A *frame* is a tag of one byte, a length of eight bytes and that many bytes. The engine gives
 //! the frames their meaning. The process ends when the parent closes its stdin, so also with the
-//! parent.
+//! parent, whatever it does then.
 
 use std::{
     env,
@@ -76,6 +76,8 @@ pub struct CompileProcess {
 pub enum Death {
     /// An allocation was refused.
     Memory,
+    /// Its CPU time was used up.
+    Time,
     /// A signal that this process has not sent.
     Signal(i32),
     /// Anything else, with its last words.
@@ -100,14 +102,16 @@ pub fn confine() -> io::Result<()> {
 }
 
 /// Bounds what [`seal`] leaves unbounded, before the threads of the calling process start:
-/// `memory` in bytes, shared by so many threads.
-pub fn bound(memory: u64, threads: usize) -> io::Result<()> {
+/// `memory` in bytes, shared by so many threads, and `seconds` of CPU time for each of them.
+pub fn bound(memory: u64, seconds: u32, threads: usize) -> io::Result<()> {
     sys::name_process(c"compile");
     // Not before: on busy cores it would wait for milliseconds until it hears of its work.
     sys::lower_priority()?;
     // Its allocator has a heap per thread.
     sys::limit_heaps(threads);
     let reserved = RESERVED.saturating_mul(threads.saturating_sub(1) as u64);
+    // CPU time and not that of a clock: other processes of the node go before this one.
+    sys::bound_cpu_time(u64::from(seconds).saturating_mul(threads as u64))?;
     sys::bound_address_space(memory.saturating_add(reserved))
 }
 
@@ -241,6 +245,7 @@ impl Death {
             return Self::Memory;
         }
         match status.signal() {
+            Some(libc::SIGXCPU) => Self::Time,
             Some(signal) if said.is_empty() => Self::Signal(signal),
             Some(signal) => Self::Other(format!("signal {signal}: {said}")),
             None => Self::Other(format!("{status}: {said}")),
@@ -337,6 +342,7 @@ mod tests {
         let abort = "memory allocation of 4096 bytes failed\n";
         assert_eq!(Death::of(status(libc::SIGABRT), abort), Death::Memory);
         assert_eq!(Death::of(status(libc::SIGKILL), ""), Death::Signal(9));
+        assert_eq!(Death::of(status(libc::SIGXCPU), ""), Death::Time);
         let panic = Death::of(status(101 << 8), "thread 'main' panicked\n");
         assert_eq!(panic, Death::Other("exit status: 101: thread 'main' panicked".into()));
     }

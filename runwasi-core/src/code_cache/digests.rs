@@ -19,7 +19,7 @@ use std::{
 use super::store;
 use crate::{artifact::FileIdentity, digest::Digest, sys};
 
-/// Largest number of links. Beyond it, the older half is removed.
+/// Largest number of links. Beyond it, the half that is unused for longer is removed.
 const MAX_LINKS: usize = 1024;
 
 /// Index in a directory of symbolic links.
@@ -40,9 +40,19 @@ impl DigestIndex {
 
     /// Digest of the file with this identity.
     pub fn get(&self, identity: &FileIdentity) -> Option<Digest> {
-        let target = fs::read_link(self.link(identity)).ok()?;
+        let link = self.link(identity);
+        let target = fs::read_link(&link).ok()?;
         // A target that is no digest counts as an absent link; `put` replaces it.
-        Digest::parse(target.to_str()?)
+        let digest = Digest::parse(target.to_str()?)?;
+        // For `trim`. An error: another process has removed it.
+        let _ = store::refresh(&link);
+        Some(digest)
+    }
+
+    /// Counts a use of a digest that a process has in memory.
+    pub fn refresh(&self, identity: &FileIdentity) {
+        // An error: it was removed.
+        let _ = store::refresh(&self.link(identity));
     }
 
     /// Stores the digest of a file that the caller has read.
@@ -163,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn older_half_of_the_links_is_removed_beyond_the_limit() {
+    fn longer_unused_half_of_the_links_is_removed_beyond_the_limit() {
         let code = tempfile::tempdir().unwrap();
         let seen = DigestIndex::open(code.path()).unwrap();
         let digest = Digest::of(b"wasm");
@@ -171,9 +181,14 @@ mod tests {
         (0..MAX_LINKS as u64).for_each(&put);
         let long_ago =
             Timestamps { last_access: Timespec::default(), last_modification: Timespec::default() };
-        utimensat(CWD, seen.link(&identity(7)), &long_ago, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        for inode in 0..MAX_LINKS as u64 {
+            let link = seen.link(&identity(inode));
+            utimensat(CWD, link, &long_ago, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        }
+        assert_eq!(seen.get(&identity(7)), Some(digest));
+        seen.refresh(&identity(8));
         put(u64::MAX);
         assert_eq!(fs::read_dir(&seen.directory).unwrap().count(), MAX_LINKS / 2);
-        assert!(seen.get(&identity(7)).is_none());
+        assert!(seen.get(&identity(7)).is_some() && seen.get(&identity(8)).is_some());
     }
 }

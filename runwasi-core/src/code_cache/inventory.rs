@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::store::{EXTENSION, TEMPORARY, UncheckedFile, remove_abandoned};
+use super::store::{EXTENSION, TEMPORARY, UncheckedFile, is_modified_at, remove_abandoned};
 
 /// A file with compiled code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,21 +80,37 @@ impl Inventory {
 }
 
 impl CachedCode {
-    /// Checks owner, mode and CRC. Only such a file is loaded.
-    pub fn verify(&self) -> io::Result<()> {
-        let file = open(&self.path)?;
-        let unchecked = UncheckedFile { file, path: self.path.clone() };
-        unchecked.check_owner()?;
-        unchecked.check_crc()
+    /// Checks owner, mode and CRC. Only such a file is loaded. False if another process has removed
+    /// or replaced the file since the list was made.
+    pub fn verify(&self) -> io::Result<bool> {
+        let checked = open(&self.path).and_then(|file| {
+            let unchecked = UncheckedFile { file, path: self.path.clone() };
+            unchecked.check_owner()?;
+            unchecked.check_crc()
+        });
+        match checked {
+            Ok(()) => Ok(true),
+            Err(_) if !self.is_unchanged() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Removes the file. True if it was there.
+    /// Removes the file. False if another process has removed, replaced or used it since the list
+    /// was made.
     pub fn remove(&self) -> io::Result<bool> {
+        if !self.is_unchanged() {
+            return Ok(false);
+        }
         match fs::remove_file(&self.path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// True if the file is still that of the list: each use and each replacement set its time.
+    fn is_unchanged(&self) -> bool {
+        is_modified_at(&self.path, self.used)
     }
 }
 
@@ -111,6 +127,8 @@ fn names(path: &Path) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{code_cache::store::CodeCache, digest::Digest};
 
@@ -146,14 +164,44 @@ mod tests {
     fn damaged_code_is_found() {
         let (_parent, directory) = filled(&[b"code"]);
         let [code] = &Inventory::of(&directory).unwrap().code[..] else { panic!("one file") };
-        code.verify().unwrap();
+        assert!(code.verify().unwrap());
         let mut bytes = fs::read(&code.path).unwrap();
         bytes[0] ^= 1;
-        fs::write(&code.path, bytes).unwrap();
+        damage(code, &bytes);
         assert!(code.verify().unwrap_err().to_string().contains("damaged"));
-        fs::write(&code.path, "x").unwrap();
+        damage(code, b"x");
         assert!(code.verify().unwrap_err().to_string().contains("too short"));
         assert!(code.remove().unwrap() && !code.remove().unwrap());
+        assert!(!code.verify().unwrap(), "it is no fault that it has gone");
+    }
+
+    /// Changes the bytes of a file and not its time, as a disk does.
+    fn damage(code: &CachedCode, bytes: &[u8]) {
+        fs::write(&code.path, bytes).unwrap();
+        File::open(&code.path).unwrap().set_modified(code.used).unwrap();
+    }
+
+    #[test]
+    fn code_that_was_used_or_replaced_since_the_list_is_not_removed() {
+        let (_parent, directory) = filled(&[b"code"]);
+        let cache = CodeCache::open(&directory, 1 << 20).unwrap();
+        let digest = Digest::of(b"code");
+        let one = |directory: &Path| Inventory::of(directory).unwrap().code.remove(0);
+        let set = |code: &CachedCode| {
+            let long_ago = code.used - Duration::from_secs(100);
+            File::open(&code.path).unwrap().set_modified(long_ago).unwrap();
+        };
+        set(&one(&directory));
+        let listed = one(&directory);
+        cache.get("key-1", &digest).unwrap();
+        assert!(!listed.remove().unwrap(), "it was used");
+        set(&one(&directory));
+        let listed = one(&directory);
+        damage(&listed, b"damaged");
+        cache.reserve("key-1", &digest).unwrap().unwrap().fill(b"code").unwrap();
+        assert!(listed.verify().unwrap(), "the new one is right");
+        assert!(!listed.remove().unwrap(), "it was replaced");
+        assert!(cache.get("key-1", &digest).is_some());
     }
 
     #[test]

@@ -28,6 +28,8 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+
 use crate::{digest::Digest, engine::KeptCode, metrics::code as metrics};
 
 const MAGIC: &[u8; 8] = b"runwasi1";
@@ -62,6 +64,18 @@ impl CodeCache {
     /// Like [`CodeCache::find`], with a check of the CRC.
     pub fn get(&self, engine_key: &str, digest: &Digest) -> Option<File> {
         self.find(engine_key, digest)?.undamaged()
+    }
+
+    /// Time of the last use of an artifact's code, checked or not. It changes when the code is
+    /// replaced.
+    pub fn used(&self, engine_key: &str, digest: &Digest) -> Option<SystemTime> {
+        fs::symlink_metadata(self.path(engine_key, digest)).and_then(|file| file.modified()).ok()
+    }
+
+    /// Counts a use of code that a process has in memory, and so does not read.
+    pub fn refresh(&self, engine_key: &str, digest: &Digest) {
+        // An error: it was evicted.
+        let _ = refresh(&self.path(engine_key, digest));
     }
 
     /// Reserves the compilation of an artifact for the caller. Returns no lock while another
@@ -120,9 +134,26 @@ impl CodeCache {
         self.directory.join(format!("{engine_key}-{}.{EXTENSION}", digest.hex()))
     }
 
+    /// Size of the code that was used at this time or later, without that of one file.
+    fn used_since(&self, since: SystemTime, other: &Path) -> io::Result<u64> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension() != Some(OsStr::new(EXTENSION)) || path == other {
+                continue;
+            }
+            // An error: another process has removed the file.
+            let used =
+                fs::symlink_metadata(&path).and_then(|file| Ok((file.modified()?, file.len())));
+            bytes += used.map_or(0, |(used, len)| if used < since { 0 } else { len });
+        }
+        Ok(bytes)
+    }
+
     /// Removes the least recently used files until the rest fits, and the leftovers of killed
-    /// processes. Removed files that are mapped stay usable.
-    fn trim(&self, keep: &Path) -> io::Result<()> {
+    /// processes. Removed files that are mapped stay usable. Files that were used at the time
+    /// `since` or later stay.
+    fn trim(&self, keep: &Path, since: Option<SystemTime>) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
@@ -142,13 +173,13 @@ impl CodeCache {
         files.sort();
         let mut total = fs::metadata(keep).map_or(0, |kept| kept.len())
             + files.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
-        for (_, bytes, path) in files {
-            if total <= self.max_bytes {
+        for (modified, bytes, path) in files {
+            if total <= self.max_bytes || since.is_some_and(|since| modified >= since) {
                 break;
             }
-            // Another process may have removed the file. Then the loop may remove one more than
-            // needed.
-            if fs::remove_file(path).is_ok() {
+            // Another process may have used the file since, or removed it. In the latter case the
+            // loop may remove one more than needed.
+            if is_modified_at(&path, modified) && fs::remove_file(path).is_ok() {
                 total -= bytes;
             }
         }
@@ -242,7 +273,13 @@ pub struct CompileLock {
 
 impl CompileLock {
     /// Stores the code, complete or not at all.
-    pub fn fill(mut self, code: &[u8]) -> io::Result<()> {
+    pub fn fill(self, code: &[u8]) -> io::Result<()> {
+        self.fill_beside(code, None)
+    }
+
+    /// Stores the code like [`CompileLock::fill`], and never in the place of code that was used at
+    /// the time `since` or later.
+    pub fn fill_beside(mut self, code: &[u8], since: Option<SystemTime>) -> io::Result<()> {
         let bytes = (code.len() + TRAILER) as u64;
         // It would push out all other code and still exceed the limit.
         if bytes > self.cache.max_bytes {
@@ -251,6 +288,18 @@ impl CompileLock {
                 self.cache.max_bytes
             );
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+        }
+        if let Some(since) = since
+            && self.cache.used_since(since, &self.path)?.saturating_add(bytes)
+                > self.cache.max_bytes
+        {
+            let reason = format!(
+                "the code has {bytes} bytes, and the cache of {} has no place for it beside the \
+                 code that was compiled or used in the same run: the setting cache-size raises \
+                 the limit",
+                self.cache.max_bytes
+            );
+            return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
         }
         // Drops the leftover of a killed process.
         self.file.set_len(0)?;
@@ -261,7 +310,7 @@ impl CompileLock {
         fs::rename(&self.temporary, &self.path)?;
         // At once: from here on, the temporary name may be the file of another process.
         self.filled = true;
-        self.cache.trim(&self.path)
+        self.cache.trim(&self.path, since)
     }
 }
 
@@ -305,6 +354,20 @@ pub(super) fn in_own_directory<T>(
         }
         made => made,
     }
+}
+
+/// Sets the time of the last use of a file or a link to the present one.
+pub(super) fn refresh(path: &Path) -> io::Result<()> {
+    let now = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    Ok(utimensat(CWD, path, &now, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// True if the path names a file with this time of its last use.
+pub(super) fn is_modified_at(path: &Path, time: SystemTime) -> bool {
+    fs::symlink_metadata(path).and_then(|file| file.modified()).is_ok_and(|found| found == time)
 }
 
 /// True if the path names this open file.
@@ -421,6 +484,44 @@ mod tests {
         put(&cache, &digests[3], &[0; 1000]);
         let left: Vec<_> = digests.iter().map(|digest| cache.path("e", digest).exists()).collect();
         assert_eq!(left, [true, false, true, true]);
+    }
+
+    #[test]
+    fn code_of_a_run_is_not_stored_in_the_place_of_other_code_of_the_run() {
+        let (_directory, cache) = cache(2 * 1016);
+        let digests: Vec<_> = (0..4u8).map(|i| Digest::of(&[i])).collect();
+        put(&cache, &digests[0], &[0; 1000]);
+        let file = File::open(cache.path("e", &digests[0])).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(100)).unwrap();
+        let begun = SystemTime::now() - Duration::from_secs(50);
+        let fill = |digest: &Digest| {
+            let lock = cache.reserve("e", digest).unwrap().unwrap();
+            lock.fill_beside(&[0; 1000], Some(begun))
+        };
+        fill(&digests[1]).unwrap();
+        fill(&digests[2]).unwrap();
+        fill(&digests[2]).unwrap();
+        let error = fill(&digests[3]).unwrap_err().to_string();
+        assert!(error.contains("1016 bytes") && error.contains("cache-size"), "{error}");
+        let left: Vec<_> = digests.iter().map(|digest| cache.path("e", digest).exists()).collect();
+        assert_eq!(left, [false, true, true, false]);
+        assert_eq!(names(&cache).len(), 2, "what was refused leaves nothing");
+    }
+
+    #[test]
+    fn use_from_memory_makes_code_young_again() {
+        let (_directory, cache) = cache(2 * 1016);
+        let digests: Vec<_> = (0..3u8).map(|i| Digest::of(&[i])).collect();
+        for digest in &digests[..2] {
+            put(&cache, digest, &[0; 1000]);
+            let file = File::options().write(true).open(cache.path("e", digest)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(100)).unwrap();
+        }
+        cache.refresh("e", &digests[0]);
+        cache.refresh("e", &digests[2]);
+        put(&cache, &digests[2], &[0; 1000]);
+        let left: Vec<_> = digests.iter().map(|digest| cache.path("e", digest).exists()).collect();
+        assert_eq!(left, [true, false, true]);
     }
 
     #[test]

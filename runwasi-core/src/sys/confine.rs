@@ -7,8 +7,8 @@ use std::{ffi::CStr, fs, io, process};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{
-        DumpableBehavior, Resource, Rlimit, getpid, getpriority_process, set_dumpable_behavior,
-        setpriority_process, setrlimit,
+        DumpableBehavior, Resource, Rlimit, getpid, getpriority_process, getrlimit,
+        set_dumpable_behavior, setpriority_process, setrlimit,
     },
     thread::set_name,
 };
@@ -87,6 +87,16 @@ pub fn bound_address_space(most: u64) -> io::Result<()> {
     limit(Resource::As, most)
 }
 
+/// Bounds the CPU time of all threads of this process together, in seconds: SIGXCPU ends it then.
+pub fn bound_cpu_time(most: u64) -> io::Result<()> {
+    // At the hard limit the kernel sends SIGKILL, which would not tell the reason. An inherited one
+    // cannot be raised.
+    let hard = most.saturating_add(1);
+    let maximum = getrlimit(Resource::Cpu).maximum.map_or(hard, |inherited| inherited.min(hard));
+    let current = Some(most.min(maximum));
+    Ok(setrlimit(Resource::Cpu, Rlimit { current, maximum: Some(maximum) })?)
+}
+
 /// Refuses all but a few system calls to all threads of this process, for the rest of its life.
 pub fn seal() -> io::Result<()> {
     // Also sets `no_new_privs`.
@@ -105,13 +115,14 @@ pub(crate) fn lower_priority() -> io::Result<()> {
     Ok(setpriority_process(None, nice)?)
 }
 
-/// Ends this process as soon as the pipe on its stdin has no writer any more.
+/// Ends this process, from now on, as soon as the pipe on its stdin has no writer any more.
 pub fn end_with_stdin() -> io::Result<()> {
-    // The kernel sends SIGIO when the last writer closes, which costs no thread. Its default is the
-    // end of the process. A death signal would come too early: at the end of the thread that has
-    // started this process, and threads of the blocking pool end.
-    // SAFETY: no handler is set, only the default.
-    if unsafe { libc::signal(libc::SIGIO, libc::SIG_DFL) } == libc::SIG_ERR {
+    // The kernel sends SIGIO when the last writer closes, which costs no thread. A death signal
+    // would come too early: at the end of the thread that has started this process, and threads of
+    // the blocking pool end.
+    let handler: extern "C" fn(libc::c_int) = end_without_writer;
+    // SAFETY: the handler makes system calls only.
+    if unsafe { libc::signal(libc::SIGIO, handler as libc::sighandler_t) } == libc::SIG_ERR {
         return Err(io::Error::last_os_error());
     }
     let own = getpid().as_raw_nonzero().get();
@@ -124,13 +135,27 @@ pub fn end_with_stdin() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     // The writer may have gone just before.
-    let stdin = rustix::stdio::stdin();
-    let mut polled = [PollFd::new(&stdin, PollFlags::empty())];
-    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-    match polled[0].revents().contains(PollFlags::HUP) {
+    match has_no_writer()? {
         true => Err(io::ErrorKind::UnexpectedEof.into()),
         false => Ok(()),
     }
+}
+
+/// Handler of SIGIO, which also comes when there is something to read.
+extern "C" fn end_without_writer(_: libc::c_int) {
+    if matches!(has_no_writer(), Ok(true)) {
+        // SAFETY: ends this process, without any code of it.
+        unsafe { libc::_exit(1) }
+    }
+}
+
+/// True if the pipe on stdin has no writer any more.
+// For a signal handler, too: one system call.
+fn has_no_writer() -> io::Result<bool> {
+    let stdin = rustix::stdio::stdin();
+    let mut polled = [PollFd::new(&stdin, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(polled[0].revents().contains(PollFlags::HUP))
 }
 
 /// Closes all descriptors but the standard streams. For the begin of `main`: by then the open ones
@@ -178,9 +203,66 @@ fn filter(own_pid: u32) -> io::Result<BpfProgram> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        os::fd::{AsRawFd, OwnedFd},
+        time::{Duration, Instant},
+    };
+
     use super::*;
 
     const OWN: u32 = 77;
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// A process with this stdin that waits for signals, and is no writer of it.
+    fn waiting(stdin: &OwnedFd, writer: &OwnedFd) -> libc::pid_t {
+        // SAFETY: the child makes system calls only.
+        let child = unsafe { libc::fork() };
+        if child != 0 {
+            return child;
+        }
+        // SAFETY: integers. Nothing of this process is used any more.
+        unsafe {
+            libc::dup2(stdin.as_raw_fd(), libc::STDIN_FILENO);
+            libc::close(writer.as_raw_fd());
+            while end_with_stdin().is_ok() {
+                libc::pause();
+            }
+            libc::_exit(1)
+        }
+    }
+
+    fn has_ended(child: libc::pid_t) -> bool {
+        // SAFETY: no status is asked for.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) == child }
+    }
+
+    fn becomes(what: impl Fn() -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !what() {
+            assert!(Instant::now() < deadline);
+            crate::sys::pause(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn process_outlives_its_input_and_not_the_writer() {
+        let pipe = rustix::pipe::pipe().unwrap();
+        let child = waiting(&pipe.0, &pipe.1);
+        let flags = || fs::read_to_string(format!("/proc/{child}/fdinfo/0")).unwrap();
+        becomes(|| {
+            let octal =
+                flags().lines().find_map(|line| line.strip_prefix("flags:\t0").map(str::to_owned));
+            let flags = libc::c_int::from_str_radix(&octal.unwrap(), 8).unwrap();
+            flags & libc::O_ASYNC != 0
+        });
+        for _ in 0..20 {
+            rustix::io::write(&pipe.1, b"frame").unwrap();
+            crate::sys::pause(Duration::from_millis(5));
+            assert!(!has_ended(child), "it ends by its input");
+        }
+        drop(pipe.1);
+        becomes(|| has_ended(child));
+    }
 
     #[cfg(target_arch = "x86_64")]
     const ARCHITECTURE: u32 = 0xc000_003e;

@@ -36,7 +36,10 @@ pub(crate) use self::{
     thread::{in_directory, thread_waits, unshare_file_attributes, waits},
 };
 pub use self::{
-    confine::{bound_address_space, close_inherited, confine, end_with_stdin, name_process, seal},
+    confine::{
+        bound_address_space, bound_cpu_time, close_inherited, confine, end_with_stdin,
+        name_process, seal,
+    },
     credentials::RefusedCall,
     descriptor::{adopt_fd, has_no_reader, ignore_connects},
     mount::{MountAttributes, MountChange, change_mount},

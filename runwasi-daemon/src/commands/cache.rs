@@ -42,8 +42,7 @@ pub(super) fn run(settings: &Settings, command: &CacheCommand) -> Result<ExitCod
             return Ok(code(&faults));
         }
         CacheCommand::Verify { remove } => {
-            let faults = verify(&inventory, *remove);
-            let good = inventory.code.len() - faults.len();
+            let (good, faults) = verify(&inventory, *remove);
             print(&format!("{good} files are usable, {} are not\n", faults.len()))?;
             return Ok(code(&faults));
         }
@@ -117,26 +116,42 @@ fn superfluous<'a>(
 
 fn remove(inventory: &Inventory, prune: &Prune, most: u64) -> (String, Vec<String>) {
     let chosen = superfluous(&inventory.code, prune, most, SystemTime::now());
-    let bytes: u64 = chosen.iter().map(|code| code.bytes).sum();
-    let what = format!("{} files with {}", chosen.len(), text::bytes(bytes));
     if prune.dry_run {
-        return (format!("would remove {what}\n"), Vec::new());
+        return (format!("would remove {}\n", sum(&chosen)), Vec::new());
     }
+    let mut removed = Vec::new();
     let mut faults = Vec::new();
     for code in chosen {
-        if let Err(error) = code.remove() {
-            faults.push(format!("{}: {error}", code.path.display()));
+        match code.remove() {
+            Ok(true) => removed.push(code),
+            // A container has used it meanwhile, or another process has removed it.
+            Ok(false) => {}
+            Err(error) => faults.push(format!("{}: {error}", code.path.display())),
         }
     }
     inventory.remove_abandoned();
-    (format!("removed {what}\n"), faults)
+    (format!("removed {}\n", sum(&removed)), faults)
 }
 
-/// Reasons why files are not usable. They are compiled again when they are needed.
-fn verify(inventory: &Inventory, remove: bool) -> Vec<String> {
+/// Number and size of files.
+fn sum(files: &[&CachedCode]) -> String {
+    let bytes: u64 = files.iter().map(|code| code.bytes).sum();
+    format!("{} files with {}", files.len(), text::bytes(bytes))
+}
+
+/// Number of usable files, and reasons why others are not. Those are compiled again when they are
+/// needed.
+fn verify(inventory: &Inventory, remove: bool) -> (usize, Vec<String>) {
+    let mut good = 0;
     let mut faults = Vec::new();
     for code in &inventory.code {
-        let Err(error) = code.verify() else { continue };
+        let error = match code.verify() {
+            Ok(there) => {
+                good += usize::from(there);
+                continue;
+            }
+            Err(error) => error,
+        };
         let removed = match code.remove_if(remove) {
             Ok(true) => ", removed",
             Ok(false) => "",
@@ -144,7 +159,7 @@ fn verify(inventory: &Inventory, remove: bool) -> Vec<String> {
         };
         faults.push(format!("{}: {error}{removed}", code.path.display()));
     }
-    faults
+    (good, faults)
 }
 
 /// Removal on request.

@@ -13,6 +13,8 @@ use crate::modules::{large, printing};
 
 /// For what compiles something large, on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// For what happens at once.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Longer than a file is taken for one that changes.
 const SETTLED: Duration = Duration::from_millis(2500);
@@ -43,12 +45,16 @@ pub(crate) fn killed_compiler_leaves_no_lock_and_no_half_file(b: &mut Fixture) -
         let begun = b.is_making() && b.compilations("slow.wat") == 1;
         begun.then_some(())
     })?;
+    let compilers = b.compilers();
     if b.runtime.needs_daemon() {
         b.fixture.daemon()?.kill9()?;
     } else {
         let shims = b.fixture.shims();
         proc::kill9(shims.first().context("no shim compiles")?.pid)?;
     }
+    poll_until("an end of the processes that compile", SOON, || {
+        (!compilers.iter().any(|pid| proc::alive(*pid))).then_some(())
+    })?;
     start.wait()?.refused()?;
     // Its container may be there, or not any more.
     b.fixture.ctr(["container", "delete", &id])?;

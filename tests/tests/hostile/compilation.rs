@@ -20,7 +20,8 @@ const LARGE: usize = 1500;
 /// Enough for a small module, and not for a large one: the program itself is in it.
 const LITTLE_MEMORY: &str = "[engine]\ncompile-memory = 128\n";
 
-const LITTLE_TIME: &str = "[engine]\ncompile-time = 2\n";
+/// Far more than a small module takes, and less than a large one takes with all threads.
+const LITTLE_TIME: &str = "[engine]\ncompile-time = 1\n";
 
 #[track_caller]
 pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
@@ -142,6 +143,8 @@ pub(crate) fn compiler_has_no_privileges_no_network_and_no_files(b: &mut Fixture
     // A further thread reserves its stack and a heap.
     let most = (1u64 << 30) + further * (72 << 20);
     ensure!(memory.contains(&most.to_string()), "{memory}, {further} further threads");
+    let time = limits.lines().find(|line| line.starts_with("Max cpu time")).context("no limit")?;
+    ensure!(time.contains(&format!(" {} ", 60 * (further + 1))), "{time}");
     for fd in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let place = fs::read_link(fd.path())?;
         ensure!(is_pipe(&place), "it has {} open", place.display());
@@ -191,11 +194,10 @@ pub(crate) fn compiler_beyond_its_memory_is_a_start_error(b: &mut Fixture) -> Re
 
 pub(crate) fn compiler_beyond_its_time_is_a_start_error(b: &mut Fixture) -> Result<()> {
     b.module("small.wat", printing("", ""))?;
-    b.module("large.wasm", larger(4 * LARGE)?)?;
-    // On a busy machine even a small one may take that long.
-    poll_until("a small module in time", PATIENCE, || runs(b, "small.wat").ok())?;
+    b.module("large.wasm", larger(6 * LARGE)?)?;
+    runs(b, "small.wat")?;
     let said = refusal(b, "large.wasm")?;
-    says(&said, &["/large.wasm", "engine.compile-time"], &["2 s"])?;
+    says(&said, &["/large.wasm", "engine.compile-time"], &["1 s"])?;
     ensure!(b.compilers().is_empty(), "its compiler goes on");
     b.fixture.becomes_clean()
 }

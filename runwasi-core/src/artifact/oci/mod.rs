@@ -60,7 +60,16 @@ pub async fn all_layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, 
 
 /// The manifest of an image.
 async fn resolve(images: &dyn Images, image: &str) -> Result<Manifest, ImageError> {
-    let mut blob = images.target(image).await?;
+    let target = images.target(image).await?;
+    resolve_at(images, image, target).await
+}
+
+/// The manifest of an image whose name refers to `blob`.
+async fn resolve_at(
+    images: &dyn Images,
+    image: &str,
+    mut blob: Blob,
+) -> Result<Manifest, ImageError> {
     // One more than MAX_DEPTH: below the last index is the manifest.
     for _ in 0..=MAX_DEPTH {
         match manifest::parse(image, &blob, &checked(images, &blob, MAX_MANIFEST).await?)? {

@@ -9,8 +9,11 @@
 //! - if it does not tell and another image has the same config with other layers, the container is
 //!   refused.
 
+use std::collections::HashSet;
+
 use super::{
     Images, blob::Layer, checked, choose, error::ImageError, layers, manifest::Manifest, resolve,
+    resolve_at,
 };
 use crate::{digest::Digest, id::Id};
 
@@ -19,6 +22,9 @@ pub(crate) const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";
 
 /// Largest config that is read, in bytes.
 const MAX_CONFIG: u64 = 4 << 20;
+
+/// Hexadecimal digits of a digest.
+const DIGITS: usize = 64;
 
 /// The layer of a container's image that `name` selects. `named` is the image's name in the
 /// annotation of the CRI.
@@ -79,13 +85,14 @@ async fn refuse_twins(images: &dyn Images, recorded: &str) -> Result<(), ImageEr
     if depends_on_content(&bytes, &own) {
         return Ok(());
     }
-    let target = images.target(recorded).await?;
+    // Most images have several names. Each image is read once.
+    let mut seen = HashSet::from([images.target(recorded).await?.digest]);
     for (name, other) in images.all().await? {
-        if other.digest == target.digest {
+        if !seen.insert(other.digest) {
             continue;
         }
         // An error: that image is incomplete, and no container of it can have run.
-        let Ok(manifest) = resolve(images, &name).await else { continue };
+        let Ok(manifest) = resolve_at(images, &name, other).await else { continue };
         let same_config = manifest.config.is_some_and(|other| other.digest == config.digest);
         if same_config && !digests(&manifest.layers).eq(digests(&own.layers)) {
             let image = recorded.to_owned();
@@ -100,9 +107,13 @@ fn digests(layers: &[Layer]) -> impl Iterator<Item = &Digest> {
 }
 
 /// True if a config has the digest of a layer, under whatever key.
+// The config is walked once for all layers: their number and its length are the image's.
 fn depends_on_content(config: &[u8], manifest: &Manifest) -> bool {
-    let config = String::from_utf8_lossy(config);
-    manifest.layers.iter().any(|layer| config.contains(&layer.blob.digest.hex()))
+    let layers: HashSet<_> = digests(&manifest.layers).map(Digest::hex).collect();
+    config
+        .split(|byte| !byte.is_ascii_hexdigit())
+        .filter(|digits| digits.len() == DIGITS)
+        .any(|digits| str::from_utf8(digits).is_ok_and(|digits| layers.contains(digits)))
 }
 
 /// The full name of an image, as the CRI stores it: with registry, and with a tag or a digest.
@@ -129,6 +140,11 @@ fn full_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::{Duration, Instant},
+    };
+
     use async_trait::async_trait;
     use serde_json::json;
 
@@ -140,6 +156,7 @@ mod tests {
     struct Store {
         images: Vec<(String, Blob)>,
         blobs: Vec<Vec<u8>>,
+        reads: AtomicUsize,
     }
 
     impl Store {
@@ -178,6 +195,7 @@ mod tests {
         }
 
         async fn read(&self, blob: &Blob) -> Result<Vec<u8>, ImageError> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
             let found = self.blobs.iter().find(|bytes| Digest::of(bytes) == blob.digest);
             found.cloned().ok_or(ImageError::Missing { digest: blob.digest })
         }
@@ -220,6 +238,35 @@ mod tests {
         ] {
             assert_eq!(image(&store, A.into(), A).await.as_deref(), Ok(A), "{store:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn image_with_several_names_is_read_once() {
+        let mut store = Store::default().put(A, "{}", "a").put(B, "{ }", "b");
+        let other = store.images[1].1.clone();
+        store.images.extend((0..100).map(|n| (format!("{B}-{n}"), other.clone())));
+        assert_eq!(image(&store, A.into(), A).await.as_deref(), Ok(A));
+        // Manifest and config of its own, and the manifest of the other image.
+        assert_eq!(store.reads.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn large_config_is_compared_with_many_layers_at_once() {
+        let layer = |number: usize| {
+            let digest = Digest::of(&number.to_le_bytes());
+            let blob = Blob { media_type: "application/wasm".into(), digest, bytes: 1 };
+            Layer { image: A.into(), title: None, blob }
+        };
+        let layers: Vec<_> = (0..20_000).map(layer).collect();
+        let manifest = Manifest { config: None, layers };
+        let mut config = Digest::of(b"other").to_string().repeat(4 << 20 >> 6).into_bytes();
+        let begun = Instant::now();
+        assert!(!depends_on_content(&config, &manifest));
+        let last = Digest::of(&19_999usize.to_le_bytes());
+        config.extend(format!(r#""{}""#, last.hex()).bytes());
+        assert!(depends_on_content(&config, &manifest));
+        // A search for each layer takes minutes.
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[test]
