@@ -108,6 +108,8 @@ const COMMON: &str = r#"
   (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $stat (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_fdstat_set_flags"
     (func $set_flags (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_sync" (func $sync (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_datasync" (func $datasync (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "poll_oneoff"
     (func $poll (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -314,6 +316,25 @@ async fn standard_stream_by_its_name_has_no_position() -> Result {
             (call $open (i32.const 3) (i32.const 140) (i32.const 10) (i32.const 0) (i64.const 64)
               (i32.const 0))
             (i64.const 64)))"#,
+    )
+    .await
+}
+
+/// As with `fsync(2)`: a program makes a new name durable by its directory.
+#[tokio::test]
+async fn directory_is_synced_as_a_file_is() -> Result {
+    run_steps(
+        r#"(func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 110) (i32.const 1) (i32.const 2) (i64.const 2)
+              (i32.const 0)))
+          (call $check (i32.const 2) (call $sync (local.get $fd)) (i32.const 0))
+          (call $check (i32.const 3) (call $datasync (local.get $fd)) (i32.const 0))
+          ;; The root, a stream, and no descriptor.
+          (call $check (i32.const 4) (call $sync (i32.const 3)) (i32.const 0))
+          (call $check (i32.const 5) (call $datasync (i32.const 3)) (i32.const 0))
+          (call $check (i32.const 6) (call $sync (i32.const 1)) (i32.const 8))
+          (call $check (i32.const 7) (call $sync (i32.const 99)) (i32.const 8)))"#,
     )
     .await
 }
