@@ -4,7 +4,7 @@
 //!   preopen no right to write for what is below. A C library then opens files for reading only.
 //! - `fd_fdstat_set_flags`: the library appends by a flag of each write, which overlayfs may ignore,
 //!   so the open file has to append ([`crate::wasi::sink`]).
-//! - `fd_seek`, `fd_tell`, `fd_pread`: the library takes a standard stream that was opened by its
+//! - `fd_seek`, `fd_tell`: the library takes a standard stream that was opened by its
 //!   name for a file.
 
 use std::{fs::File, io, sync::Arc};
@@ -88,23 +88,6 @@ fn link_positions(linker: &mut Linker<Guest>, module: &'static str) -> wasmtime:
             None => library::fd_tell(&mut guest.wasi, &mut memory, fd, at),
         }
     })?;
-    type At = (i32, i32, i32, i64, i32);
-    linker.func_wrap_async(
-        module,
-        "fd_pread",
-        |mut caller: Caller<'_, Guest>, (fd, vectors, count, offset, done): At| {
-            Box::new(async move {
-                let (mut memory, guest) = enter(&mut caller)?;
-                let Guest { wasi, files, .. } = guest;
-                match files.stream(fd) {
-                    Some(_) => Ok(SPIPE),
-                    None => {
-                        library::fd_pread(wasi, &mut memory, fd, vectors, count, offset, done).await
-                    }
-                }
-            })
-        },
-    )?;
     Ok(())
 }
 

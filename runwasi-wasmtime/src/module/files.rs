@@ -175,14 +175,19 @@ impl FileTable {
         self.streams.get(&descriptor.cast_unsigned()).cloned()
     }
 
+    /// The standard stream behind a descriptor, of the process or opened by its name.
+    pub(super) fn any_stream(&self, descriptor: i32) -> Option<Standard> {
+        let own = self.own_streams.get(&descriptor.cast_unsigned()).cloned();
+        own.or_else(|| self.stream(descriptor))
+    }
+
     /// The file or standard stream behind a descriptor. Absent for a directory.
     pub(super) fn waited(
         &mut self,
         wasi: &mut WasiP1Ctx,
         descriptor: i32,
     ) -> wasmtime::Result<Option<Waited>> {
-        let own = self.own_streams.get(&descriptor.cast_unsigned()).cloned();
-        if let Some(stream) = own.or_else(|| self.stream(descriptor)) {
+        if let Some(stream) = self.any_stream(descriptor) {
             return Ok(Some(Waited::Stream(stream)));
         }
         let file = matches!(self.descriptor(wasi, descriptor)?, Some(Descriptor::File(_)));

@@ -88,13 +88,10 @@ impl Standard {
         };
     }
 
-    /// Reads some bytes. None at the end.
-    pub(crate) async fn read(&self, size: usize) -> io::Result<Vec<u8>> {
+    /// Reads some bytes, and returns their number: 0 at the end.
+    pub(crate) async fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         let Self::Input(Stdin(input)) = self else { return Err(bad()) };
-        let mut buffer = vec![0; size.min(CHUNK)];
-        let read = input.read(&mut buffer).await?;
-        buffer.truncate(read);
-        Ok(buffer)
+        input.read(bytes).await
     }
 
     /// Writes all bytes.

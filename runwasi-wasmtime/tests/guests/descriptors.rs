@@ -320,6 +320,87 @@ async fn standard_stream_by_its_name_has_no_position() -> Result {
     .await
 }
 
+/// As with `readv(2)`, `writev(2)`, and those with an offset.
+#[tokio::test]
+async fn call_reads_or_writes_the_bytes_of_all_its_vectors() -> Result {
+    run_steps(
+        r#"(func $vector (param $at i32) (param $start i32) (param $length i32)
+          (i32.store (local.get $at) (local.get $start))
+          (i32.store offset=4 (local.get $at) (local.get $length)))
+        (func $done (param $step i32) (param $got i32) (param $bytes i32)
+          (call $check (local.get $step) (local.get $got) (i32.const 0))
+          (call $check (local.get $step) (i32.load (i32.const 16)) (local.get $bytes)))
+        (func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 100) (i32.const 1) (i32.const 0) (i64.const 66)
+              (i32.const 0)))
+          (call $vector (i32.const 600) (i32.const 160) (i32.const 2))
+          (call $vector (i32.const 608) (i32.const 0) (i32.const 0))
+          (call $vector (i32.const 616) (i32.const 162) (i32.const 4))
+          (call $done (i32.const 2)
+            (call $write (local.get $fd) (i32.const 600) (i32.const 3) (i32.const 16))
+            (i32.const 6))
+          (call $done (i32.const 3)
+            (call $write (i32.const 1) (i32.const 600) (i32.const 3) (i32.const 16))
+            (i32.const 6))
+          (call $check (i32.const 4)
+            (call $seek (local.get $fd) (i64.const 0) (i32.const 0) (i32.const 16))
+            (i32.const 0))
+          (call $vector (i32.const 600) (i32.const 200) (i32.const 1))
+          (call $vector (i32.const 608) (i32.const 208) (i32.const 100))
+          (call $done (i32.const 5)
+            (call $read (local.get $fd) (i32.const 600) (i32.const 2) (i32.const 16))
+            (i32.const 6))
+          (call $check (i32.const 6) (i32.load8_u (i32.const 200)) (i32.const 0x61))
+          (call $check (i32.const 7) (i32.load (i32.const 208)) (i32.const 0x65646362))
+          (call $done (i32.const 8)
+            (call $pread (local.get $fd) (i32.const 600) (i32.const 2) (i64.const 3)
+              (i32.const 16))
+            (i32.const 3))
+          (call $check (i32.const 9) (i32.load8_u (i32.const 200)) (i32.const 0x64))
+          (call $check (i32.const 10) (i32.load16_u (i32.const 208)) (i32.const 0x6665))
+          ;; Beyond the end, and without a vector.
+          (call $done (i32.const 11)
+            (call $pread (local.get $fd) (i32.const 600) (i32.const 2) (i64.const 100)
+              (i32.const 16))
+            (i32.const 0))
+          (call $done (i32.const 12)
+            (call $pread (local.get $fd) (i32.const 600) (i32.const 0) (i64.const 0)
+              (i32.const 16))
+            (i32.const 0))
+          ;; No offset of a file, and streams, which have none.
+          (call $check (i32.const 13)
+            (call $pread (local.get $fd) (i32.const 600) (i32.const 2) (i64.const -1)
+              (i32.const 16))
+            (i32.const 28))
+          (call $check (i32.const 14)
+            (call $pwrite (local.get $fd) (i32.const 600) (i32.const 2) (i64.const -1)
+              (i32.const 16))
+            (i32.const 28))
+          (call $check (i32.const 15)
+            (call $pread (i32.const 0) (i32.const 600) (i32.const 2) (i64.const 0)
+              (i32.const 16))
+            (i32.const 70))
+          (call $check (i32.const 16)
+            (call $pwrite (i32.const 1) (i32.const 600) (i32.const 2) (i64.const 0)
+              (i32.const 16))
+            (i32.const 70))
+          (call $vector (i32.const 600) (i32.const 160) (i32.const 1))
+          (call $vector (i32.const 608) (i32.const 160) (i32.const 1))
+          (call $done (i32.const 17)
+            (call $pwrite (local.get $fd) (i32.const 600) (i32.const 2) (i64.const 1)
+              (i32.const 16))
+            (i32.const 2))
+          (call $bytes (i32.const 200) (i32.const 4))
+          (call $done (i32.const 18)
+            (call $pread (local.get $fd) (i32.const 8) (i32.const 1) (i64.const 0)
+              (i32.const 16))
+            (i32.const 4))
+          (call $check (i32.const 19) (i32.load (i32.const 200)) (i32.const 0x64616161)))"#,
+    )
+    .await
+}
+
 /// As with `fsync(2)`: a program makes a new name durable by its directory.
 #[tokio::test]
 async fn directory_is_synced_as_a_file_is() -> Result {
