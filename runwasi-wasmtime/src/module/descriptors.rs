@@ -18,7 +18,7 @@ use wiggle::GuestMemory;
 
 use super::{
     files::{SPIPE, SUCCESS},
-    preview1::{APPEND, DSYNC, MODULES, NONBLOCK, RSYNC, SYNC, UNSTABLE, enter, write},
+    preview1::{APPEND, DSYNC, MODULES, NONBLOCK, RSYNC, SYNC, UNSTABLE, aligned, enter, write},
     store::Guest,
 };
 use crate::wasi::{errno, open::synchronized, sink, stdio::Standard};
@@ -139,6 +139,7 @@ async fn stat(mut caller: Caller<'_, Guest>, fd: i32, at: i32) -> wasmtime::Resu
         },
         (None, None) => {}
     }
+    aligned(at, size_of::<u64>())?;
     write(&mut memory, at, &stat.0)?;
     Ok(SUCCESS)
 }

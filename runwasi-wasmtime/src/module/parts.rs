@@ -21,7 +21,7 @@ use wiggle::GuestMemory;
 
 use super::{
     files::{BADF, SPIPE, SUCCESS},
-    preview1::{MODULES, enter, read_u32, write},
+    preview1::{MODULES, enter, read_u32, write_u32},
     store::Guest,
     vectors::{VECTOR, Vectors},
 };
@@ -266,7 +266,7 @@ async fn transfer(
     match done {
         Ok(done) => {
             let (mut memory, _) = enter(&mut caller)?;
-            write(&mut memory, transferred, &done.to_le_bytes())?;
+            write_u32(&mut memory, transferred, done)?;
             Ok(SUCCESS)
         }
         Err(errno) => Ok(errno),

@@ -3,7 +3,7 @@
 
 use wiggle::GuestMemory;
 
-use super::preview1::{outside, read, write};
+use super::preview1::{aligned, outside, read, write};
 
 /// Size of a vector: pointer and length.
 pub(super) const VECTOR: u32 = 8;
@@ -18,9 +18,13 @@ pub(super) struct Vectors {
 }
 
 impl Vectors {
-    /// Reads `count` vectors at `at`. Traps if they or their places lie outside the memory.
+    /// Reads `count` vectors at `at`. Traps if they or their places lie outside the memory, or if they
+    /// are not aligned.
     pub(super) fn read(memory: &GuestMemory<'_>, at: i32, count: u32) -> wasmtime::Result<Self> {
         let size = count.checked_mul(VECTOR).ok_or_else(outside)?;
+        if count > 0 {
+            aligned(at, size_of::<u32>())?;
+        }
         let vectors = read(memory, at, size as usize).ok_or_else(outside)?;
         let word = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
         let mut found = Self { places: Vec::with_capacity(count as usize), length: 0 };

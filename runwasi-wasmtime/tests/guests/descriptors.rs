@@ -401,6 +401,29 @@ async fn call_reads_or_writes_the_bytes_of_all_its_vectors() -> Result {
     .await
 }
 
+/// As the specification has it, whichever function the call meets.
+#[tokio::test]
+async fn pointer_that_is_not_aligned_is_a_trap() -> Result {
+    let bed = Bed::new(10).await?;
+    for call in [
+        "(call $read (i32.const 1) (i32.const 9) (i32.const 1) (i32.const 16))",
+        "(call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 17))",
+        "(call $write (i32.const 1) (i32.const 10) (i32.const 1) (i32.const 16))",
+        "(call $pread (i32.const 1) (i32.const 8) (i32.const 1) (i64.const 0) (i32.const 18))",
+        "(call $stat (i32.const 3) (i32.const 404))",
+        "(call $poll (i32.const 305) (i32.const 512) (i32.const 1) (i32.const 16))",
+        "(call $poll (i32.const 304) (i32.const 516) (i32.const 1) (i32.const 16))",
+        "(call $poll (i32.const 304) (i32.const 512) (i32.const 1) (i32.const 17))",
+        "(call $path_open (i32.const 3) (i32.const 1) (i32.const 110) (i32.const 1) (i32.const 2)
+          (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 2))",
+    ] {
+        let module = format!(r#"(module {COMMON} (func (export "_start") (drop {call})))"#);
+        let ran = bed.run(&["/m"], &[("/m", &module), ("/d/inner", "inner")]).await?;
+        assert_eq!(ran.status, 134, "{call}");
+    }
+    Ok(())
+}
+
 /// As with `fsync(2)`: a program makes a new name durable by its directory.
 #[tokio::test]
 async fn directory_is_synced_as_a_file_is() -> Result {
