@@ -165,11 +165,9 @@ impl Transfer {
             (Target::File(file), Kind::ReadAt(offset)) => {
                 uninterrupted(|| file.read_at(bytes, offset.cast_unsigned()))
             }
-            (Target::Stream(stream), Kind::Read) => stream.read(bytes).await,
-            (Target::Stream(stream), Kind::Write) => {
-                stream.write(bytes).await.map(|()| bytes.len())
-            }
-            (Target::Stream(_) | Target::File(_), _) => return Ok((SPIPE, 0)),
+            (Target::Stream(stream, waits), Kind::Read) => stream.read(bytes, *waits).await,
+            (Target::Stream(stream, waits), Kind::Write) => stream.write(bytes, *waits).await,
+            (Target::Stream(..) | Target::File(_), _) => return Ok((SPIPE, 0)),
         };
         Ok(match count {
             Ok(count) => (SUCCESS, u32::try_from(count)?),
@@ -201,8 +199,8 @@ impl Transfer {
 
 /// What makes a call.
 enum Target {
-    /// A standard stream, also by its name.
-    Stream(Standard),
+    /// A standard stream, also by its name; true if the guest waits for it.
+    Stream(Standard, bool),
     /// A file that is read at an offset: the library would do it through a stream, 64 KiB at once.
     File(Arc<File>),
     Library,
@@ -211,7 +209,7 @@ enum Target {
 impl Target {
     fn of(guest: &mut Guest, call: Transfer) -> wasmtime::Result<Self> {
         if let Some(stream) = guest.files.any_stream(call.fd) {
-            return Ok(Self::Stream(stream));
+            return Ok(Self::Stream(stream, guest.files.waits(call.fd)));
         }
         if !matches!(call.kind, Kind::ReadAt(_)) {
             return Ok(Self::Library);
@@ -230,7 +228,7 @@ impl Target {
 
     /// The `errno` of a call without bytes. Absent if the call itself has to tell.
     fn of_nothing(&self, kind: Kind) -> Option<i32> {
-        let Self::Stream(stream) = self else { return None };
+        let Self::Stream(stream, _) = self else { return None };
         Some(match kind {
             Kind::ReadAt(_) | Kind::WriteAt(_) => SPIPE,
             // A read would wait for something to read.

@@ -37,11 +37,9 @@ const NAMETOOLONG: i32 = 37;
 const PATH_MAX: usize = 4096;
 /// All rights of the specification.
 const RIGHTS: i64 = (1 << 30) - 1;
-/// Flags of a descriptor: for writes at the end of the file, for calls that do not wait, and for
-/// synchronized ones.
+/// Flags of a descriptor: for writes at the end of the file, and for synchronized ones.
 pub(super) const APPEND: i32 = 1 << 0;
 pub(super) const DSYNC: i32 = 1 << 1;
-pub(super) const NONBLOCK: i32 = 1 << 2;
 pub(super) const RSYNC: i32 = 1 << 3;
 pub(super) const SYNC: i32 = 1 << 4;
 

@@ -88,16 +88,21 @@ impl Standard {
         };
     }
 
-    /// Reads some bytes, and returns their number: 0 at the end.
-    pub(crate) async fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+    /// Reads some bytes, and returns their number: 0 at the end. `waits` for them, or fails with
+    /// `WouldBlock`.
+    pub(crate) async fn read(&self, bytes: &mut [u8], waits: bool) -> io::Result<usize> {
         let Self::Input(Stdin(input)) = self else { return Err(bad()) };
-        input.read(bytes).await
+        if waits { input.read(bytes).await } else { input.try_read(bytes) }
     }
 
-    /// Writes all bytes.
-    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes all bytes and `waits` for their room, or those for which there is room.
+    pub(crate) async fn write(&self, bytes: &[u8], waits: bool) -> io::Result<usize> {
         let Self::Output(Stdout { output, .. }) = self else { return Err(bad()) };
-        output.write_all(bytes).await
+        if waits {
+            output.write_all(bytes).await.map(|()| bytes.len())
+        } else {
+            output.try_write(bytes)
+        }
     }
 }
 

@@ -424,6 +424,44 @@ async fn pointer_that_is_not_aligned_is_a_trap() -> Result {
     Ok(())
 }
 
+/// As with `fcntl(2)`; the pipe itself is shared, and never waits.
+#[tokio::test]
+async fn stream_waits_for_nothing_if_its_descriptor_says_so() -> Result {
+    run_steps(
+        r#"(func $flags (param $step i32) (param $fd i32) (param $wanted i32)
+          (call $check (local.get $step)
+            (call $stat (local.get $fd) (i32.const 400)) (i32.const 0))
+          (call $check (local.get $step) (i32.load16_u (i32.const 402)) (local.get $wanted)))
+        (func $again (param $step i32) (param $fd i32)
+          (call $check (local.get $step)
+            (call $read (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 6)))
+        (func (export "_start") (local $fd i32)
+          (call $bytes (i32.const 200) (i32.const 10))
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 120) (i32.const 9) (i32.const 0) (i64.const 2)
+              (i32.const 4)))
+          (call $flags (i32.const 2) (local.get $fd) (i32.const 4))
+          (call $again (i32.const 3) (local.get $fd))
+          ;; The process's own stream is another descriptor.
+          (call $flags (i32.const 4) (i32.const 0) (i32.const 0))
+          (call $check (i32.const 5) (call $set_flags (i32.const 0) (i32.const 4)) (i32.const 0))
+          (call $flags (i32.const 6) (i32.const 0) (i32.const 4))
+          (call $again (i32.const 7) (i32.const 0))
+          (call $check (i32.const 8)
+            (call $set_flags (i32.const 0) (i32.const 16)) (i32.const 28))
+          (call $check (i32.const 9) (call $set_flags (i32.const 0) (i32.const 0)) (i32.const 0))
+          (call $flags (i32.const 10) (i32.const 0) (i32.const 0))
+          ;; A write takes what there is room for: all, before its reader has to read.
+          (call $check (i32.const 11) (call $set_flags (i32.const 1) (i32.const 4)) (i32.const 0))
+          (call $check (i32.const 12)
+            (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 0))
+          (call $check (i32.const 13) (i32.load (i32.const 16)) (i32.const 10)))"#,
+    )
+    .await
+}
+
 /// As with `fsync(2)`: a program makes a new name durable by its directory.
 #[tokio::test]
 async fn directory_is_synced_as_a_file_is() -> Result {
