@@ -67,8 +67,8 @@ where
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }
-        // Tokio takes a closed end for final and forgets nothing of it. That of a FIFO may have been
-        // opened again since.
+        // Tokio takes a closed end for final and forgets nothing of it. That of a FIFO may have
+        // been opened again since.
         if told.is_read_closed() || told.is_write_closed() {
             sleep(CLOSED_POLL).await;
         }

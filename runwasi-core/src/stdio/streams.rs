@@ -42,8 +42,8 @@ impl Input {
         }
     }
 
-    /// Waits until `try_read` has something to read or an error, as `poll(2)` tells it. All that wait
-    /// are woken.
+    /// Waits until `try_read` has something to read or an error, as `poll(2)` tells it. All that
+    /// wait are woken.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Fifo(fifo) => fifo.readable().await,
@@ -126,7 +126,8 @@ impl Output {
         }
     }
 
-    /// Waits until `try_write` has room or an error, as `poll(2)` tells it. All that wait are woken.
+    /// Waits until `try_write` has room or an error, as `poll(2)` tells it. All that wait are
+    /// woken.
     pub async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Fifo(fifo) => fifo.writable().await,

@@ -152,8 +152,8 @@ impl Transfer {
         Self { kind, ..self }
     }
 
-    /// Makes a call for these bytes alone, which are read, or are to be written. Returns the `errno`
-    /// and the number of bytes.
+    /// Makes a call for these bytes alone, which are read, or are to be written. Returns the
+    /// `errno` and the number of bytes.
     async fn call_for(
         self,
         guest: &mut Guest,
@@ -271,7 +271,8 @@ async fn transfer(
     }
 }
 
-/// Reads or writes the bytes of all vectors, or as many as there are. The inner error is an `errno`.
+/// Reads or writes the bytes of all vectors, or as many as there are. The inner error is an
+/// `errno`.
 async fn transfer_parts(
     caller: &mut Caller<'_, Guest>,
     call: Transfer,

@@ -1,5 +1,5 @@
-//! Vectors of `fd_read` and its like: several places in the guest's memory for one call, as those of
-//! `readv(2)`.
+//! Vectors of `fd_read` and its like: several places in the guest's memory for one call, as those
+//! of `readv(2)`.
 
 use wiggle::GuestMemory;
 
@@ -18,8 +18,8 @@ pub(super) struct Vectors {
 }
 
 impl Vectors {
-    /// Reads `count` vectors at `at`. Traps if they or their places lie outside the memory, or if they
-    /// are not aligned.
+    /// Reads `count` vectors at `at`. Traps if they or their places lie outside the memory, or if
+    /// they are not aligned.
     pub(super) fn read(memory: &GuestMemory<'_>, at: i32, count: u32) -> wasmtime::Result<Self> {
         let size = count.checked_mul(VECTOR).ok_or_else(outside)?;
         if count > 0 {

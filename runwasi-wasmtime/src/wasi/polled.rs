@@ -1,7 +1,7 @@
 //! Standard streams with hand-written polls: those of p3.
 //!
-//! A guest may have several streams of one stdin or stdout. Each waits by a future of its own, since
-//! Tokio wakes only the last of those that poll a file by hand.
+//! A guest may have several streams of one stdin or stdout. Each waits by a future of its own,
+//! since Tokio wakes only the last of those that poll a file by hand.
 
 use std::{
     io,
