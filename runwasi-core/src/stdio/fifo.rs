@@ -23,7 +23,6 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
 };
 
 use tokio::{
@@ -31,7 +30,10 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-use super::error::StdioError;
+use super::{
+    error::StdioError,
+    readiness::{self, Direction},
+};
 use crate::{lock::Mutex, sys};
 
 /// Pause between two looks at a FIFO or pipe for its reader.
@@ -106,13 +108,12 @@ impl Input {
 
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self.receiver()? {
-            Some(receiver) => receiver.readable().await,
+            Some(receiver) => {
+                let event = || receiver.ready(Direction::Read.interest());
+                readiness::wait(event, || receiver.try_io(|| Direction::Read.look(receiver))).await
+            }
             None => Ok(()),
         }
-    }
-
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.receiver()?.map_or(Poll::Ready(Ok(())), |receiver| receiver.poll_read_ready(cx))
     }
 
     /// `CloseIO`: the stream ends once every other writer is gone, too.
@@ -193,13 +194,13 @@ impl Output {
 
     pub(super) async fn writable(&self) -> io::Result<()> {
         match &self.0 {
-            Some(pipe) => pipe.sender.writable().await,
+            Some(pipe) => {
+                let sender = &pipe.sender;
+                let event = || sender.ready(Direction::Write.interest());
+                readiness::wait(event, || sender.try_io(|| Direction::Write.look(sender))).await
+            }
             None => Ok(()),
         }
-    }
-
-    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_ref().map_or(Poll::Ready(Ok(())), |pipe| pipe.sender.poll_write_ready(cx))
     }
 }
 
@@ -321,6 +322,26 @@ mod tests {
         };
         let ((), read) = timeout(SOON, async { tokio::join!(writing, reading) }).await.unwrap();
         assert_eq!(read, b"all of it");
+    }
+
+    /// As with `poll(2)`, also after a call that has met no `WouldBlock`.
+    #[tokio::test]
+    async fn pipe_is_not_ready_when_all_is_read_or_its_room_is_filled() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "in");
+        let stdio = open(path.clone(), fifo(&directory, "out")).await.unwrap();
+        stdio.begin(drop).unwrap();
+        let typing = pipe::OpenOptions::new().open_sender(&path).unwrap();
+        let idle = Duration::from_millis(50);
+        for _ in 0..2 {
+            typing.try_write(b"abc").unwrap();
+            timeout(SOON, stdio.stdin.readable()).await.unwrap().unwrap();
+            assert_eq!(stdio.stdin.try_read(&mut [0; 8]).unwrap(), 3);
+            assert!(timeout(idle, stdio.stdin.readable()).await.is_err(), "all is read");
+        }
+        timeout(SOON, stdio.stdout.writable()).await.unwrap().unwrap();
+        let room = stdio.stdout.try_write(&vec![0; 1 << 20]).unwrap();
+        assert!(timeout(idle, stdio.stdout.writable()).await.is_err(), "{room} bytes fill it");
     }
 
     /// A client with an open end that is slow to begin must have read before it learns of the exit.

@@ -11,12 +11,14 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    task::{Context, Poll, ready},
 };
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::error::StdioError;
+use super::{
+    error::StdioError,
+    readiness::{self, Direction},
+};
 use crate::{blocking::blocking, sys};
 
 /// A file opened for appending, or a device. Clones write to the same one.
@@ -61,16 +63,9 @@ impl Output {
 
     pub(super) async fn writable(&self) -> io::Result<()> {
         match self.watched() {
-            Some(device) => device.writable().await.map(drop),
+            Some(device) => readiness::wait_for(device, Direction::Write).await,
             None => Ok(()),
         }
-    }
-
-    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match self.watched() {
-            Some(device) => ready!(device.poll_write_ready(cx)).map(drop),
-            None => Ok(()),
-        })
     }
 
     /// True if a write may wait for a disk.

@@ -17,6 +17,7 @@ mod logger;
 pub mod owner;
 pub mod paths;
 pub mod pty;
+mod readiness;
 pub mod streams;
 pub mod terminal;
 

@@ -4,11 +4,11 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     sync::Arc,
-    task::{Context, Poll, ready},
 };
 
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::readiness::{self, Direction};
 use crate::lock::Mutex;
 
 /// A terminal's size.
@@ -40,11 +40,7 @@ impl Slave {
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
-        self.open()?.readable().await.map(drop)
-    }
-
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(ready!(self.open()?.poll_read_ready(cx)).map(drop))
+        readiness::wait_for(&*self.open()?, Direction::Read).await
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -52,10 +48,6 @@ impl Slave {
     }
 
     pub(super) async fn writable(&self) -> io::Result<()> {
-        self.open()?.writable().await.map(drop)
-    }
-
-    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(ready!(self.open()?.poll_write_ready(cx)).map(drop))
+        readiness::wait_for(&*self.open()?, Direction::Write).await
     }
 }

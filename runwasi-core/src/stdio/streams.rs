@@ -1,10 +1,6 @@
 //! The streams of a guest, of any kind: FIFO, file or terminal.
 
-use std::{
-    io,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{io, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -46,19 +42,12 @@ impl Input {
         }
     }
 
-    /// Waits until `try_read` may succeed.
+    /// Waits until `try_read` has something to read or an error, as `poll(2)` tells it. All that
+    /// wait are woken.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Fifo(fifo) => fifo.readable().await,
             Self::Terminal(slave) => slave.readable().await,
-        }
-    }
-
-    /// As `readable`, for hand-written polls; only the last caller is woken.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Fifo(fifo) => fifo.poll_readable(cx),
-            Self::Terminal(slave) => slave.poll_readable(cx),
         }
     }
 
@@ -137,21 +126,13 @@ impl Output {
         }
     }
 
-    /// Waits until `try_write` may succeed.
+    /// Waits until `try_write` has room or an error, as `poll(2)` tells it. All that wait are
+    /// woken.
     pub async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Fifo(fifo) => fifo.writable().await,
             Self::File(file) => file.writable().await,
             Self::Terminal(slave) => slave.writable().await,
-        }
-    }
-
-    /// As `writable`, for hand-written polls; only the last caller is woken.
-    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Fifo(fifo) => fifo.poll_writable(cx),
-            Self::File(file) => file.poll_writable(cx),
-            Self::Terminal(slave) => slave.poll_writable(cx),
         }
     }
 

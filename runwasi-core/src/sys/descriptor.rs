@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use tokio::io::unix::AsyncFd;
 
 /// Flag of a TCP segment that asks for a connection.
@@ -49,6 +52,17 @@ pub(crate) fn is_full(fd: impl AsFd) -> bool {
     let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
     let ready = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
     ready.is_ok() && !polled[0].revents().contains(PollFlags::OUT)
+}
+
+/// True if a file has one of these events now, its end, or an error.
+pub(crate) fn has_event(fd: impl AsFd, events: PollFlags) -> io::Result<bool> {
+    let mut polled = [PollFd::new(&fd, events)];
+    match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        Ok(number) => Ok(number > 0),
+        // A signal has come, and no event.
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Lets the kernel drop what asks a listening TCP socket for a new connection. Handshakes that have

@@ -23,7 +23,7 @@ pub(crate) use self::{
     bare_process::{BareProcess, Change, next_change},
     confine::lower_priority,
     credentials::{set_file_credentials, try_file_credentials},
-    descriptor::{is_full, watch},
+    descriptor::{has_event, is_full, watch},
     loop_device::LoopDevice,
     mount::unshare_mounts,
     namespaces::{

@@ -3,9 +3,9 @@
 //! - `fd_fdstat_get`: the library takes some flags for others, and gives a directory that is no
 //!   preopen no right to write for what is below. A C library then opens files for reading only.
 //! - `fd_fdstat_set_flags`: the library appends by a flag of each write, which overlayfs may ignore,
-//!   so the open file has to append ([`crate::wasi::sink`]).
-//! - `fd_seek`, `fd_tell`, `fd_pread`: the library takes a standard stream that was opened by its
-//!   name for a file.
+//!   so the open file has to append ([`crate::wasi::sink`]). It has no flags of standard streams.
+//! - `fd_seek`, `fd_tell`: the library takes a standard stream that was opened by its name for a
+//!   file.
 
 use std::{fs::File, io, sync::Arc};
 
@@ -17,11 +17,16 @@ use wasmtime_wasi::{
 use wiggle::GuestMemory;
 
 use super::{
-    files::{SPIPE, SUCCESS},
-    preview1::{APPEND, DSYNC, MODULES, NONBLOCK, RSYNC, SYNC, UNSTABLE, enter, write},
+    files::{NONBLOCK, SPIPE, SUCCESS},
+    preview1::{APPEND, DSYNC, MODULES, RSYNC, SYNC, UNSTABLE, aligned, enter, write},
     store::Guest,
 };
-use crate::wasi::{errno, open::synchronized, sink, stdio::Standard};
+use crate::wasi::{
+    errno::{self, INVAL},
+    open::synchronized,
+    sink,
+    stdio::Standard,
+};
 
 /// Size of `fdstat`, and offsets of its fields; the type is at 0.
 const STAT: usize = 24;
@@ -88,23 +93,6 @@ fn link_positions(linker: &mut Linker<Guest>, module: &'static str) -> wasmtime:
             None => library::fd_tell(&mut guest.wasi, &mut memory, fd, at),
         }
     })?;
-    type At = (i32, i32, i32, i64, i32);
-    linker.func_wrap_async(
-        module,
-        "fd_pread",
-        |mut caller: Caller<'_, Guest>, (fd, vectors, count, offset, done): At| {
-            Box::new(async move {
-                let (mut memory, guest) = enter(&mut caller)?;
-                let Guest { wasi, files, .. } = guest;
-                match files.stream(fd) {
-                    Some(_) => Ok(SPIPE),
-                    None => {
-                        library::fd_pread(wasi, &mut memory, fd, vectors, count, offset, done).await
-                    }
-                }
-            })
-        },
-    )?;
     Ok(())
 }
 
@@ -154,8 +142,11 @@ async fn stat(mut caller: Caller<'_, Guest>, fd: i32, at: i32) -> wasmtime::Resu
             Ok(flag) => stat.set_flags(stat.flags() & (APPEND | NONBLOCK) | flag),
             Err(error) => return Ok(errno::preview1(&error)),
         },
+        // A stream of the process.
+        (None, None) if !guest.files.waits(fd) => stat.set_flags(NONBLOCK),
         (None, None) => {}
     }
+    aligned(at, size_of::<u64>())?;
     write(&mut memory, at, &stat.0)?;
     Ok(SUCCESS)
 }
@@ -171,6 +162,16 @@ fn sync_flag(file: &File) -> io::Result<i32> {
 
 fn set_flags(mut caller: Caller<'_, Guest>, fd: i32, flags: i32) -> wasmtime::Result<i32> {
     let (mut memory, guest) = enter(&mut caller)?;
+    if guest.files.any_stream(fd).is_some() {
+        if flags & !(APPEND | NONBLOCK) != 0 {
+            return Ok(INVAL);
+        }
+        guest.files.set_waits(fd, flags & NONBLOCK == 0);
+        // The library changes no flags of the process's own streams.
+        if guest.files.stream(fd).is_none() {
+            return Ok(SUCCESS);
+        }
+    }
     let mut flags = flags;
     if let Some(file) = file(guest, fd)? {
         flags = match change(&file, flags) {

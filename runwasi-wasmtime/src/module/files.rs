@@ -43,6 +43,8 @@ const NFILE: i32 = 41;
 const NOTDIR: i32 = 54;
 /// Of a stream, which has no positions.
 pub(super) const SPIPE: i32 = 70;
+/// Flag of a descriptor for calls that do not wait.
+pub(super) const NONBLOCK: i32 = 1 << 2;
 /// The right to read, in the rights of `path_open`.
 const RIGHT_READ: i64 = 1 << 1;
 /// Entries that a new table may have besides preopens: streams, and what became of them.
@@ -63,6 +65,9 @@ pub(super) struct FileTable {
     streams: BTreeMap<u32, Standard>,
     /// The process's standard streams, by the guest's descriptors.
     own_streams: BTreeMap<u32, Standard>,
+    /// Descriptors of standard streams whose calls do not wait (`O_NONBLOCK`). The streams of the
+    /// host never do, and are shared: the flag is that of a descriptor alone.
+    nonblocking: BTreeMap<u32, ()>,
     stdio: Stdio,
 }
 
@@ -96,6 +101,7 @@ impl FileTable {
             listings: BTreeMap::new(),
             streams: BTreeMap::new(),
             own_streams: (0..STREAMS).map(|n| (n, Standard::of(&spec.stdio, n))).collect(),
+            nonblocking: BTreeMap::new(),
             stdio: spec.stdio.clone(),
         }
     }
@@ -165,6 +171,7 @@ impl FileTable {
         self.entries(wasi)?.insert(added, next);
         if let Some(number) = stream {
             self.streams.insert(added, Standard::of(&self.stdio, number));
+            self.set_waits(added.cast_signed(), flags & NONBLOCK == 0);
         }
         self.counted.set(self.counted.number() + 1);
         Ok(Ok(added))
@@ -175,14 +182,32 @@ impl FileTable {
         self.streams.get(&descriptor.cast_unsigned()).cloned()
     }
 
+    /// True if calls of a standard stream by this descriptor wait.
+    pub(super) fn waits(&self, descriptor: i32) -> bool {
+        !self.nonblocking.contains_key(&descriptor.cast_unsigned())
+    }
+
+    pub(super) fn set_waits(&mut self, descriptor: i32, waits: bool) {
+        if waits {
+            self.nonblocking.remove(&descriptor.cast_unsigned());
+        } else {
+            self.nonblocking.insert(descriptor.cast_unsigned(), ());
+        }
+    }
+
+    /// The standard stream behind a descriptor, of the process or opened by its name.
+    pub(super) fn any_stream(&self, descriptor: i32) -> Option<Standard> {
+        let own = self.own_streams.get(&descriptor.cast_unsigned()).cloned();
+        own.or_else(|| self.stream(descriptor))
+    }
+
     /// The file or standard stream behind a descriptor. Absent for a directory.
     pub(super) fn waited(
         &mut self,
         wasi: &mut WasiP1Ctx,
         descriptor: i32,
     ) -> wasmtime::Result<Option<Waited>> {
-        let own = self.own_streams.get(&descriptor.cast_unsigned()).cloned();
-        if let Some(stream) = own.or_else(|| self.stream(descriptor)) {
+        if let Some(stream) = self.any_stream(descriptor) {
             return Ok(Some(Waited::Stream(stream)));
         }
         let file = matches!(self.descriptor(wasi, descriptor)?, Some(Descriptor::File(_)));
@@ -222,6 +247,7 @@ impl FileTable {
         self.take_listing(descriptor);
         self.streams.remove(&descriptor.cast_unsigned());
         self.own_streams.remove(&descriptor.cast_unsigned());
+        self.nonblocking.remove(&descriptor.cast_unsigned());
         self.counted.remove();
         if let Some(entries) = &mut self.entries {
             entries.remove(&descriptor.cast_unsigned());
@@ -240,6 +266,7 @@ impl FileTable {
         for streams in [&mut self.streams, &mut self.own_streams] {
             renumber(streams, from, to);
         }
+        renumber(&mut self.nonblocking, from, to);
         if let Some(entries) = &mut self.entries {
             renumber(entries, from, to);
         }

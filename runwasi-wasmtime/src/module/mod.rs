@@ -12,6 +12,7 @@
 //! | `paths` | calls with a path, and attributes of files |
 //! | `readdir` | `fd_readdir` |
 //! | `sync` | `fd_sync` and `fd_datasync` |
+//! | `vectors` | vectors of reads and writes |
 
 mod descriptors;
 mod files;
@@ -23,6 +24,7 @@ mod preview1;
 mod readdir;
 pub(crate) mod store;
 mod sync;
+mod vectors;
 
 use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};
 use wasmtime::{Instance, InstancePre, Store, Val};

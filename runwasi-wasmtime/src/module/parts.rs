@@ -4,26 +4,33 @@
 //! | function | part |
 //! |---|---|
 //! | `random_get` | [`RANDOM`] bytes |
-//! | `fd_read`, `fd_write`, `fd_pwrite` | [`TRANSFER`] bytes |
+//! | `fd_read`, `fd_pread`, `fd_write`, `fd_pwrite` | [`TRANSFER`] bytes |
 //!
-//! `fd_pread` of the library reads 64 KiB at most.
-//!
-//! The result of a call is that of the library's: all bytes, or as many as were read or written.
+//! The library reads or writes only the first of several vectors. Here a part has the bytes of all,
+//! and is read or written by one call of the kernel, as by `readv(2)` and `writev(2)`: a line in
+//! several vectors is appended as a whole.
+
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
 use wasmtime::{Caller, Linker};
-use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1 as library};
+use wasmtime_wasi::{
+    filesystem::Descriptor,
+    p1::{WasiP1Ctx, wasi_snapshot_preview1 as library},
+};
 use wiggle::GuestMemory;
 
 use super::{
-    files::{SPIPE, SUCCESS, Waited},
-    preview1::{MODULES, enter, outside, read, read_u32, write},
+    files::{BADF, SPIPE, SUCCESS},
+    preview1::{MODULES, enter, read_u32, write_u32},
     store::Guest,
+    vectors::{VECTOR, Vectors},
 };
 use crate::{
     turns,
     wasi::{
         context::RANDOM_PART,
         errno::{self, INVAL},
+        sink::uninterrupted,
         stdio::Standard,
     },
 };
@@ -34,8 +41,8 @@ const RANDOM: u32 = RANDOM_PART as u32;
 const TRANSFER: u32 = 1 << 20;
 /// Most vectors of one read or write, as in Linux (`IOV_MAX`).
 const VECTORS: u32 = 1024;
-/// Size of a vector: pointer and length.
-const VECTOR: u32 = 8;
+/// Bytes of a memory for one vector that are before its place.
+const HEAD: u32 = 2 * VECTOR;
 
 /// Replaces functions that the library has linked. The linker must allow it.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -58,14 +65,17 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             )?;
         }
         type At = (i32, i32, i32, i64, i32);
-        linker.func_wrap_async(
-            module,
-            "fd_pwrite",
-            |caller: Caller<'_, Guest>, (fd, vectors, count, offset, done): At| {
-                let kind = Kind::WriteAt(offset);
-                Box::new(transfer(caller, Transfer { kind, fd, vectors, count }, done))
-            },
-        )?;
+        type KindAt = fn(i64) -> Kind;
+        for (name, kind) in [("fd_pread", Kind::ReadAt as KindAt), ("fd_pwrite", Kind::WriteAt)] {
+            linker.func_wrap_async(
+                module,
+                name,
+                move |caller: Caller<'_, Guest>, (fd, vectors, count, offset, done): At| {
+                    let kind = kind(offset);
+                    Box::new(transfer(caller, Transfer { kind, fd, vectors, count }, done))
+                },
+            )?;
+        }
     }
     Ok(())
 }
@@ -87,12 +97,19 @@ async fn random(mut caller: Caller<'_, Guest>, at: u32, length: u32) -> wasmtime
     }
 }
 
-/// `fd_read`, `fd_write`, or `fd_pwrite` with its offset.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// `fd_read`, `fd_write`, or those with an offset.
+#[derive(Clone, Copy)]
 enum Kind {
     Read,
     Write,
+    ReadAt(i64),
     WriteAt(i64),
+}
+
+impl Kind {
+    fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::ReadAt(_))
+    }
 }
 
 /// Arguments of a call.
@@ -116,6 +133,9 @@ impl Transfer {
         match kind {
             Kind::Read => library::fd_read(wasi, memory, fd, vectors, count, done).await,
             Kind::Write => library::fd_write(wasi, memory, fd, vectors, count, done).await,
+            Kind::ReadAt(offset) => {
+                library::fd_pread(wasi, memory, fd, vectors, count, offset, done).await
+            }
             Kind::WriteAt(offset) => {
                 library::fd_pwrite(wasi, memory, fd, vectors, count, offset, done).await
             }
@@ -124,12 +144,97 @@ impl Transfer {
 
     /// The same call behind so many bytes.
     fn behind(self, done: u32) -> Self {
-        match self.kind {
-            Kind::WriteAt(offset) => {
-                Self { kind: Kind::WriteAt(offset.wrapping_add(done.into())), ..self }
+        let kind = match self.kind {
+            Kind::ReadAt(offset) => Kind::ReadAt(offset.wrapping_add(done.into())),
+            Kind::WriteAt(offset) => Kind::WriteAt(offset.wrapping_add(done.into())),
+            kind => kind,
+        };
+        Self { kind, ..self }
+    }
+
+    /// Makes a call for these bytes alone, which are read, or are to be written. Returns the
+    /// `errno` and the number of bytes.
+    async fn call_for(
+        self,
+        guest: &mut Guest,
+        target: &Target,
+        bytes: &mut Vec<u8>,
+    ) -> wasmtime::Result<(i32, u32)> {
+        let count = match (target, self.kind) {
+            (Target::Library, _) => return self.call_library(&mut guest.wasi, bytes).await,
+            (Target::File(file), Kind::ReadAt(offset)) => {
+                uninterrupted(|| file.read_at(bytes, offset.cast_unsigned()))
             }
-            Kind::Read | Kind::Write => self,
+            (Target::Stream(stream, waits), Kind::Read) => stream.read(bytes, *waits).await,
+            (Target::Stream(stream, waits), Kind::Write) => stream.write(bytes, *waits).await,
+            (Target::Stream(..) | Target::File(_), _) => return Ok((SPIPE, 0)),
+        };
+        Ok(match count {
+            Ok(count) => (SUCCESS, u32::try_from(count)?),
+            Err(error) => (errno::preview1(&error), 0),
+        })
+    }
+
+    /// Calls the library in a memory of its own, since the guest's has no vector of these bytes.
+    async fn call_library(
+        self,
+        wasi: &mut WasiP1Ctx,
+        bytes: &mut Vec<u8>,
+    ) -> wasmtime::Result<(i32, u32)> {
+        const DONE: i32 = VECTOR as i32;
+        let length = u32::try_from(bytes.len())?;
+        // The vector, the number of bytes done, and the bytes.
+        let head = [HEAD.to_le_bytes(), length.to_le_bytes(), [0; 4], [0; 4]];
+        bytes.splice(..0, head.concat());
+        let mut memory = GuestMemory::Unshared(bytes);
+        let call = Self { vectors: 0, count: 1, ..self };
+        let errno = call.call(wasi, &mut memory, DONE).await?;
+        let count = read_u32(&memory, DONE)?;
+        if self.kind.reads() {
+            bytes.drain(..HEAD as usize);
         }
+        Ok((errno, count))
+    }
+}
+
+/// What makes a call.
+enum Target {
+    /// A standard stream, also by its name; true if the guest waits for it.
+    Stream(Standard, bool),
+    /// A file that is read at an offset: the library would do it through a stream, 64 KiB at once.
+    File(Arc<File>),
+    Library,
+}
+
+impl Target {
+    fn of(guest: &mut Guest, call: Transfer) -> wasmtime::Result<Self> {
+        if let Some(stream) = guest.files.any_stream(call.fd) {
+            return Ok(Self::Stream(stream, guest.files.waits(call.fd)));
+        }
+        if !matches!(call.kind, Kind::ReadAt(_)) {
+            return Ok(Self::Library);
+        }
+        Ok(match guest.files.descriptor(&mut guest.wasi, call.fd)? {
+            Some(Descriptor::File(file)) => Self::File(file.file),
+            // An error.
+            Some(Descriptor::Dir(_)) | None => Self::Library,
+        })
+    }
+
+    /// True for a read of a stream.
+    fn reads_stream(&self, kind: Kind) -> bool {
+        matches!(self, Self::Stream(..)) && kind.reads()
+    }
+
+    /// The `errno` of a call without bytes. Absent if the call itself has to tell.
+    fn of_nothing(&self, kind: Kind) -> Option<i32> {
+        let Self::Stream(stream, _) = self else { return None };
+        Some(match kind {
+            Kind::ReadAt(_) | Kind::WriteAt(_) => SPIPE,
+            // A read would wait for something to read.
+            Kind::Read | Kind::Write if stream.is_input() == kind.reads() => SUCCESS,
+            Kind::Read | Kind::Write => BADF,
+        })
     }
 }
 
@@ -138,135 +243,94 @@ async fn transfer(
     call: Transfer,
     transferred: i32,
 ) -> wasmtime::Result<i32> {
-    // Already the search for the first one with bytes could take long.
-    if call.count.cast_unsigned() > VECTORS {
+    let count = call.count.cast_unsigned();
+    // Already the search for those with bytes could take long.
+    if count > VECTORS {
         return Ok(INVAL);
     }
     let (mut memory, guest) = enter(&mut caller)?;
-    // The library would wait for something to read, and then tell an interruption.
-    if call.kind == Kind::Read
-        && is_empty(&memory, call)
-        && let Some(Waited::Stream(Standard::Input(_))) =
-            guest.files.waited(&mut guest.wasi, call.fd)?
-    {
-        write(&mut memory, transferred, &0u32.to_le_bytes())?;
-        return Ok(SUCCESS);
-    }
-    if let Some(stream) = guest.files.stream(call.fd) {
-        return transfer_stream(caller, &stream, call, transferred).await;
-    }
-    let Some((start, length)) = long_vector(&memory, call.vectors, call.count) else {
+    let vectors = Vectors::read(&memory, call.vectors, count)?;
+    let target = Target::of(guest, call)?;
+    if matches!(target, Target::Library) && vectors.is_simple() && vectors.length() <= TRANSFER {
         return call.call(&mut guest.wasi, &mut memory, transferred).await;
+    }
+    // Before the bytes are gone.
+    read_u32(&memory, transferred)?;
+    let done = match target.of_nothing(call.kind).filter(|_| vectors.length() == 0) {
+        Some(SUCCESS) => Ok(0),
+        Some(errno) => Err(errno),
+        None => transfer_parts(&mut caller, call, &target, &vectors).await?,
     };
+    match done {
+        Ok(done) => {
+            let (mut memory, _) = enter(&mut caller)?;
+            write_u32(&mut memory, transferred, done)?;
+            Ok(SUCCESS)
+        }
+        Err(errno) => Ok(errno),
+    }
+}
+
+/// Reads or writes the bytes of all vectors, or as many as there are. The inner error is an
+/// `errno`.
+async fn transfer_parts(
+    caller: &mut Caller<'_, Guest>,
+    call: Transfer,
+    target: &Target,
+    vectors: &Vectors,
+) -> wasmtime::Result<Result<u32, i32>> {
     let mut done = 0;
-    while done < length {
-        let part = TRANSFER.min(length - done);
-        let at = start.wrapping_add(done).cast_signed();
-        let (errno, count) = transfer_part(&mut caller, call.behind(done), at, part).await?;
+    loop {
+        let part = TRANSFER.min(vectors.length() - done);
+        let here = Part { vectors, done, length: part };
+        let (errno, count) = here.transfer(caller, call.behind(done), target).await?;
         // After a first part the call succeeds: the next one meets the error again.
         if errno != SUCCESS && done == 0 {
-            return Ok(errno);
+            return Ok(Err(errno));
         }
         done += count;
-        if errno != SUCCESS || count < part {
-            break;
+        // A second read of a stream could wait.
+        let is_end = count < part || done == vectors.length() || target.reads_stream(call.kind);
+        if errno != SUCCESS || is_end {
+            return Ok(Ok(done));
         }
         turns::end().await;
     }
-    let (mut memory, _) = enter(&mut caller)?;
-    write(&mut memory, transferred, &done.to_le_bytes())?;
-    Ok(SUCCESS)
 }
 
-/// Reads or writes a standard stream that was opened by its name in `/dev`.
-async fn transfer_stream(
-    mut caller: Caller<'_, Guest>,
-    stream: &Standard,
-    call: Transfer,
-    transferred: i32,
-) -> wasmtime::Result<i32> {
-    let (memory, _) = enter(&mut caller)?;
-    let (start, length) = first_vector(&memory, call.vectors, call.count).unwrap_or_default();
-    let place = read(&memory, start.cast_signed(), length as usize).ok_or_else(outside)?;
-    let part = &place[..place.len().min(TRANSFER as usize)];
-    let done = match call.kind {
-        Kind::WriteAt(_) => return Ok(SPIPE),
-        Kind::Read => {
-            let size = part.len();
-            stream.read(size).await.map(|bytes| (bytes.len(), bytes))
-        }
-        Kind::Write => {
-            let bytes = part.to_vec();
-            stream.write(&bytes).await.map(|()| (bytes.len(), Vec::new()))
-        }
-    };
-    let (count, bytes) = match done {
-        Ok(done) => done,
-        Err(error) => return Ok(errno::preview1(&error)),
-    };
-    // Again, so that no borrow of the guest's memory is held while the stream waits.
-    let (mut memory, _) = enter(&mut caller)?;
-    write(&mut memory, start.cast_signed(), &bytes)?;
-    write(&mut memory, transferred, &u32::try_from(count)?.to_le_bytes())?;
-    Ok(SUCCESS)
-}
-
-/// First vector with bytes, if it is longer than a part and inside the memory. The library uses no
-/// other vector.
-fn long_vector(memory: &GuestMemory<'_>, vectors: i32, count: i32) -> Option<(u32, u32)> {
-    let (start, length) = first_vector(memory, vectors, count)?;
-    // The library traps on one outside.
-    read(memory, start.cast_signed(), length as usize)?;
-    (length > TRANSFER).then_some((start, length))
-}
-
-/// True for vectors without a byte, inside the memory.
-fn is_empty(memory: &GuestMemory<'_>, call: Transfer) -> bool {
-    let size = call.count.cast_unsigned() * VECTOR;
-    read(memory, call.vectors, size as usize).is_some()
-        && first_vector(memory, call.vectors, call.count).is_none()
-}
-
-/// First vector with bytes.
-fn first_vector(memory: &GuestMemory<'_>, vectors: i32, count: i32) -> Option<(u32, u32)> {
-    let vectors = read(memory, vectors, (count.cast_unsigned() * VECTOR) as usize)?;
-    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
-    let mut all = vectors.chunks_exact(VECTOR as usize).map(|v| (word(&v[..4]), word(&v[4..])));
-    all.find(|(_, length)| *length > 0)
-}
-
-/// Reads or writes one part. Returns the `errno` and the number of bytes.
-async fn transfer_part(
-    caller: &mut Caller<'_, Guest>,
-    call: Transfer,
-    at: i32,
+/// One part of the vectors' bytes.
+struct Part<'a> {
+    vectors: &'a Vectors,
+    /// Number of bytes before it.
+    done: u32,
     length: u32,
-) -> wasmtime::Result<(i32, u32)> {
-    // A memory of its own, since the guest's has no vector of this part: the vector, the number of
-    // bytes done, and the bytes.
-    const DONE: i32 = VECTOR as i32;
-    const BYTES: u32 = 2 * VECTOR;
-    let (mut memory, guest) = enter(caller)?;
-    let mut own = Vec::with_capacity((BYTES + length) as usize);
-    own.extend(BYTES.to_le_bytes());
-    own.extend(length.to_le_bytes());
-    own.extend([0; VECTOR as usize]);
-    match call.kind {
-        Kind::Read => own.resize((BYTES + length) as usize, 0),
-        Kind::Write | Kind::WriteAt(_) => {
-            own.extend(read(&memory, at, length as usize).unwrap_or_default())
+}
+
+impl Part<'_> {
+    /// Reads or writes it by one call. Returns the `errno` and the number of bytes.
+    async fn transfer(
+        self,
+        caller: &mut Caller<'_, Guest>,
+        call: Transfer,
+        target: &Target,
+    ) -> wasmtime::Result<(i32, u32)> {
+        let Self { vectors, done, length } = self;
+        let (memory, guest) = enter(caller)?;
+        let mut bytes = Vec::with_capacity((HEAD + length) as usize);
+        if call.kind.reads() {
+            bytes.resize(length as usize, 0);
+        } else {
+            vectors.gather(&memory, done, length, &mut bytes)?;
         }
+        let (errno, count) = call.call_for(guest, target, &mut bytes).await?;
+        if errno != SUCCESS {
+            return Ok((errno, 0));
+        }
+        if call.kind.reads() {
+            // Again, so that no borrow of the guest's memory is held while a stream waits.
+            let (mut memory, _) = enter(caller)?;
+            vectors.scatter(&mut memory, done, &bytes[..count as usize])?;
+        }
+        Ok((errno, count))
     }
-    let mut own = GuestMemory::Unshared(&mut own);
-    let call = Transfer { vectors: 0, count: 1, ..call };
-    let errno = call.call(&mut guest.wasi, &mut own, DONE).await?;
-    if errno != SUCCESS {
-        return Ok((errno, 0));
-    }
-    let count = read_u32(&own, DONE)?;
-    if call.kind == Kind::Read {
-        let bytes = read(&own, BYTES.cast_signed(), count as usize).unwrap_or_default();
-        write(&mut memory, at, bytes)?;
-    }
-    Ok((errno, count))
 }

@@ -5,10 +5,11 @@
 
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::{p0::wasi_unstable as unstable, p1::wasi_snapshot_preview1 as library};
+use wiggle::GuestMemory;
 
 use super::{
     files::SUCCESS,
-    preview1::{PREVIEW1, UNSTABLE, enter, path_of, write},
+    preview1::{PREVIEW1, UNSTABLE, aligned, enter, path_of, write, write_u32},
     readdir::kind,
     store::Guest,
 };
@@ -198,7 +199,7 @@ async fn path_readlink(
     let (mut memory, _) = enter(&mut caller)?;
     write(&mut memory, buffer, &target.as_bytes()[..fits])?;
     let fits = u32::try_from(fits).map_err(|_| Failure::Errno(OVERFLOW))?;
-    Ok(write(&mut memory, used, &fits.to_le_bytes())?)
+    Ok(write_u32(&mut memory, used, fits)?)
 }
 
 /// The new times in the flags of a call.
@@ -284,7 +285,7 @@ async fn path_stat(
     let seen = place.stat(&path, follow).await?;
     let filestat = filestat(&seen, layout)?;
     let (mut memory, _) = enter(&mut caller)?;
-    Ok(write(&mut memory, at, &filestat)?)
+    Ok(tell(&mut memory, at, &filestat)?)
 }
 
 async fn stat(
@@ -304,9 +305,15 @@ async fn stat(
     };
     let told = paths::stat(file_of(&descriptor)).map_err(Failure::from);
     answer(match told.and_then(|seen| filestat(&seen, layout)) {
-        Ok(filestat) => write(&mut memory, at, &filestat).map_err(Failure::from),
+        Ok(filestat) => tell(&mut memory, at, &filestat).map_err(Failure::from),
         Err(failure) => Err(failure),
     })
+}
+
+/// Writes a `filestat`.
+fn tell(memory: &mut GuestMemory<'_>, at: i32, filestat: &[u8]) -> wasmtime::Result<()> {
+    aligned(at, size_of::<u64>())?;
+    write(memory, at, filestat)
 }
 
 fn filestat(seen: &Attributes, layout: &Layout) -> Result<Vec<u8>> {

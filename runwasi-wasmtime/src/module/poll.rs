@@ -25,7 +25,7 @@ use wiggle::GuestMemory;
 
 use super::{
     files::{BADF, SUCCESS, Waited},
-    preview1::{PREVIEW1, UNSTABLE, bytes, enter, write},
+    preview1::{PREVIEW1, UNSTABLE, aligned, bytes, enter, write, write_u32},
     store::Guest,
 };
 use crate::{timer, wasi::errno::INVAL};
@@ -244,10 +244,11 @@ fn tell<'a>(
     let mut count = 0u32;
     for subscription in subscriptions {
         let at = events.wrapping_add((count * EVENT as u32).cast_signed());
+        aligned(at, size_of::<u64>())?;
         write(&mut memory, at, &subscription.to_event())?;
         count += 1;
     }
-    write(&mut memory, counted, &count.to_le_bytes())?;
+    write_u32(&mut memory, counted, count)?;
     Ok(SUCCESS)
 }
 

@@ -37,11 +37,9 @@ const NAMETOOLONG: i32 = 37;
 const PATH_MAX: usize = 4096;
 /// All rights of the specification.
 const RIGHTS: i64 = (1 << 30) - 1;
-/// Flags of a descriptor: for writes at the end of the file, for calls that do not wait, and for
-/// synchronized ones.
+/// Flags of a descriptor: for writes at the end of the file, and for synchronized ones.
 pub(super) const APPEND: i32 = 1 << 0;
 pub(super) const DSYNC: i32 = 1 << 1;
-pub(super) const NONBLOCK: i32 = 1 << 2;
 pub(super) const RSYNC: i32 = 1 << 3;
 pub(super) const SYNC: i32 = 1 << 4;
 
@@ -111,7 +109,7 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
     };
     // Again, so that no borrow of the guest's memory is held during the opening.
     let (mut memory, _) = enter(&mut caller)?;
-    write(&mut memory, opened, &added.to_le_bytes())?;
+    write_u32(&mut memory, opened, added)?;
     Ok(SUCCESS)
 }
 
@@ -205,12 +203,22 @@ pub(super) fn read<'a>(memory: &'a GuestMemory<'_>, at: i32, length: usize) -> O
     bytes.get(at..at.checked_add(length)?)
 }
 
+/// The bytes of a number of this size.
 pub(super) fn bytes<const N: usize>(
     memory: &GuestMemory<'_>,
     at: i32,
 ) -> wasmtime::Result<[u8; N]> {
+    aligned(at, N)?;
     let bytes = read(memory, at, N).and_then(|bytes| bytes.try_into().ok());
     bytes.ok_or_else(outside)
+}
+
+/// Traps on a pointer that is no multiple of the alignment of its type, as the library does.
+pub(super) fn aligned(at: i32, alignment: usize) -> wasmtime::Result<()> {
+    if (at.cast_unsigned() as usize).is_multiple_of(alignment) {
+        return Ok(());
+    }
+    Err(wasmtime::Error::msg("a pointer is not aligned"))
 }
 
 pub(super) fn outside() -> wasmtime::Error {
@@ -221,6 +229,17 @@ pub(super) fn read_u32(memory: &GuestMemory<'_>, at: i32) -> wasmtime::Result<u3
     Ok(u32::from_le_bytes(bytes(memory, at)?))
 }
 
+/// Writes a number.
+pub(super) fn write_u32(
+    memory: &mut GuestMemory<'_>,
+    at: i32,
+    number: u32,
+) -> wasmtime::Result<()> {
+    aligned(at, size_of::<u32>())?;
+    write(memory, at, &number.to_le_bytes())
+}
+
+/// Writes bytes, of any alignment.
 pub(super) fn write(memory: &mut GuestMemory<'_>, at: i32, what: &[u8]) -> wasmtime::Result<()> {
     let at = at.cast_unsigned() as usize;
     let place = match memory {

@@ -10,7 +10,7 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1 as library;
 
 use super::{
     files::SUCCESS,
-    preview1::{ILSEQ, MODULES, enter, write},
+    preview1::{ILSEQ, MODULES, enter, write, write_u32},
     store::Guest,
 };
 use crate::{
@@ -79,7 +79,7 @@ async fn list(mut caller: Caller<'_, Guest>, arguments: Arguments) -> wasmtime::
     if !ended {
         guest.files.keep_listing(fd, listing);
     }
-    write(&mut memory, used, &u32::try_from(filled)?.to_le_bytes())?;
+    write_u32(&mut memory, used, u32::try_from(filled)?)?;
     Ok(SUCCESS)
 }
 

@@ -1,9 +1,10 @@
 //! `fd_sync` and `fd_datasync`, which the library's would leave undone in a root file system that
-//! ignores them ([`crate::wasi::sync`]).
+//! ignores them ([`crate::wasi::sync`]). The library also refuses them for a directory: it is how
+//! Linux brings its names to the disk.
 
 use runwasi_core::rootfs::Extent;
 use wasmtime::{Caller, Linker};
-use wasmtime_wasi::{filesystem::Descriptor, p1::wasi_snapshot_preview1 as library};
+use wasmtime_wasi::p1::wasi_snapshot_preview1 as library;
 
 use super::{
     files::SUCCESS,
@@ -28,8 +29,8 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 async fn call(mut caller: Caller<'_, Guest>, fd: i32, extent: Extent) -> wasmtime::Result<i32> {
     let (mut memory, guest) = enter(&mut caller)?;
-    let Some(file @ Descriptor::File(_)) = guest.files.descriptor(&mut guest.wasi, fd)? else {
-        // A standard stream or a directory, or none: an error.
+    let Some(file) = guest.files.descriptor(&mut guest.wasi, fd)? else {
+        // A standard stream, or none: an error.
         return match extent {
             Extent::All => library::fd_sync(&mut guest.wasi, &mut memory, fd).await,
             Extent::Data => library::fd_datasync(&mut guest.wasi, &mut memory, fd).await,

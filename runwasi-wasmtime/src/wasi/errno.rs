@@ -9,6 +9,8 @@ use wasmtime_wasi::{p2::bindings::filesystem::types as p2, p3::bindings::filesys
 
 /// Number of `EINVAL` in preview 1.
 pub(crate) const INVAL: i32 = 28;
+/// Number of `EAGAIN` in preview 1.
+const AGAIN: i32 = 6;
 /// Number of `EIO` in preview 1.
 const IO: i32 = 29;
 
@@ -19,6 +21,8 @@ macro_rules! errors {
         /// The `errno` of preview 1.
         pub(crate) fn preview1(error: &io::Error) -> i32 {
             match error.raw_os_error() {
+                // Of a stream of Tokio's.
+                None if error.kind() == io::ErrorKind::WouldBlock => AGAIN,
                 // A path with a zero byte.
                 None => INVAL,
                 $(Some(libc::$host) => $number,)*
@@ -151,7 +155,8 @@ mod tests {
             let p3 = format!("{:?}", p3(&error)).to_lowercase();
             assert!(p3.contains(&name.replace('-', "")), "{p3}");
         }
-        assert_eq!(preview1(&of(libc::EAGAIN)), 6);
+        assert_eq!(preview1(&of(libc::EAGAIN)), AGAIN);
+        assert_eq!(preview1(&io::ErrorKind::WouldBlock.into()), AGAIN);
         assert_eq!(p2(&of(libc::EAGAIN)).name(), "would-block");
         assert_eq!(preview1(&of(libc::EHWPOISON)), IO);
         assert_eq!(p2(&io::ErrorKind::InvalidInput.into()).name(), "invalid");

@@ -7,6 +7,7 @@
 //! | `errno` | errors of the kernel in all versions of WASI |
 //! | `open` | opening of files, without waiting |
 //! | `paths` | calls with a path |
+//! | `polled` | the process's streams with hand-written polls |
 //! | `sink` | writes of a stream to a file |
 //! | `stdio` | the process's streams as WASI streams |
 //! | `sync` | `fsync(2)` and `fdatasync(2)` |
@@ -23,6 +24,7 @@ pub(crate) mod keyvalue;
 pub(crate) mod nn;
 pub(crate) mod open;
 pub(crate) mod paths;
+pub(crate) mod polled;
 pub(crate) mod sink;
 pub(crate) mod stdio;
 pub(crate) mod sync;

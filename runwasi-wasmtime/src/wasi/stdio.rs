@@ -5,12 +5,7 @@
 //! bytes are in the pipe. The exception is `write` of p2, which must not wait and accepts more than
 //! may fit: [`Pending`] has the rest, and the guest waits for it when it drops the stream or ends.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
@@ -21,11 +16,13 @@ use runwasi_core::{
         streams::{Input, Output},
     },
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdinStream, StdoutStream},
     p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
 };
+
+use super::polled::{PolledStdin, PolledStdout};
 
 /// Most bytes read or accepted for writing at once: the size of a pipe.
 const CHUNK: usize = 64 << 10;
@@ -91,25 +88,34 @@ impl Standard {
         };
     }
 
-    /// Reads some bytes. None at the end.
-    pub(crate) async fn read(&self, size: usize) -> io::Result<Vec<u8>> {
+    /// Reads some bytes, and returns their number: 0 at the end. `waits` for them, or fails with
+    /// `WouldBlock`.
+    pub(crate) async fn read(&self, bytes: &mut [u8], waits: bool) -> io::Result<usize> {
         let Self::Input(Stdin(input)) = self else { return Err(bad()) };
-        let mut buffer = vec![0; size.min(CHUNK)];
-        let read = input.read(&mut buffer).await?;
-        buffer.truncate(read);
-        Ok(buffer)
+        if waits { input.read(bytes).await } else { input.try_read(bytes) }
     }
 
-    /// Writes all bytes.
-    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes all bytes and `waits` for their room, or those for which there is room.
+    pub(crate) async fn write(&self, bytes: &[u8], waits: bool) -> io::Result<usize> {
         let Self::Output(Stdout { output, .. }) = self else { return Err(bad()) };
-        output.write_all(bytes).await
+        if waits {
+            output.write_all(bytes).await.map(|()| bytes.len())
+        } else {
+            output.try_write(bytes)
+        }
     }
 }
 
 /// Error of a stream that goes the other way.
 fn bad() -> io::Error {
     io::Error::from_raw_os_error(libc::EBADF)
+}
+
+impl Stdin {
+    /// The stream for polls by hand.
+    pub(crate) fn polled(&self) -> PolledStdin {
+        PolledStdin::new(self.0.clone())
+    }
 }
 
 impl IsTerminal for Stdin {
@@ -120,32 +126,11 @@ impl IsTerminal for Stdin {
 
 impl StdinStream for Stdin {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(self.polled())
     }
 
     fn p2_stream(&self) -> Box<dyn InputStream> {
         Box::new(self.clone())
-    }
-}
-
-impl AsyncRead for Stdin {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_readable(cx))?;
-            match self.0.try_read(buffer.initialize_unfilled()) {
-                Ok(read) => {
-                    buffer.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                // The readiness was stale. The next turn registers the waker.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
     }
 }
 
@@ -194,6 +179,11 @@ impl Stdout {
         Self { output, pending: Arc::default() }
     }
 
+    /// The stream for polls by hand. It does not wait for what a stream of p2 has left.
+    pub(crate) fn polled(&self) -> PolledStdout {
+        PolledStdout::new(self.output.clone())
+    }
+
     /// Writes the pending bytes that fit now. False if some are left.
     fn try_send(&self) -> bool {
         let mut pending = self.pending.lock();
@@ -225,38 +215,11 @@ impl IsTerminal for Stdout {
 
 impl StdoutStream for Stdout {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(self.polled())
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
         Box::new(Writer(self.clone()))
-    }
-}
-
-impl AsyncWrite for Stdout {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            match self.output.try_write(bytes) {
-                // Registers the waker, or tries again if the stream has become writable meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.output.poll_writable(cx))?
-                }
-                result => return Poll::Ready(result),
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // There is no buffer: every write goes to the stream itself.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -108,6 +108,8 @@ const COMMON: &str = r#"
   (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $stat (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_fdstat_set_flags"
     (func $set_flags (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_sync" (func $sync (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_datasync" (func $datasync (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "poll_oneoff"
     (func $poll (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -314,6 +316,167 @@ async fn standard_stream_by_its_name_has_no_position() -> Result {
             (call $open (i32.const 3) (i32.const 140) (i32.const 10) (i32.const 0) (i64.const 64)
               (i32.const 0))
             (i64.const 64)))"#,
+    )
+    .await
+}
+
+/// As with `readv(2)`, `writev(2)`, and those with an offset.
+#[tokio::test]
+async fn call_reads_or_writes_the_bytes_of_all_its_vectors() -> Result {
+    run_steps(
+        r#"(func $vector (param $at i32) (param $start i32) (param $length i32)
+          (i32.store (local.get $at) (local.get $start))
+          (i32.store offset=4 (local.get $at) (local.get $length)))
+        (func $done (param $step i32) (param $got i32) (param $bytes i32)
+          (call $check (local.get $step) (local.get $got) (i32.const 0))
+          (call $check (local.get $step) (i32.load (i32.const 16)) (local.get $bytes)))
+        (func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 100) (i32.const 1) (i32.const 0) (i64.const 66)
+              (i32.const 0)))
+          (call $vector (i32.const 600) (i32.const 160) (i32.const 2))
+          (call $vector (i32.const 608) (i32.const 0) (i32.const 0))
+          (call $vector (i32.const 616) (i32.const 162) (i32.const 4))
+          (call $done (i32.const 2)
+            (call $write (local.get $fd) (i32.const 600) (i32.const 3) (i32.const 16))
+            (i32.const 6))
+          (call $done (i32.const 3)
+            (call $write (i32.const 1) (i32.const 600) (i32.const 3) (i32.const 16))
+            (i32.const 6))
+          (call $check (i32.const 4)
+            (call $seek (local.get $fd) (i64.const 0) (i32.const 0) (i32.const 16))
+            (i32.const 0))
+          (call $vector (i32.const 600) (i32.const 200) (i32.const 1))
+          (call $vector (i32.const 608) (i32.const 208) (i32.const 100))
+          (call $done (i32.const 5)
+            (call $read (local.get $fd) (i32.const 600) (i32.const 2) (i32.const 16))
+            (i32.const 6))
+          (call $check (i32.const 6) (i32.load8_u (i32.const 200)) (i32.const 0x61))
+          (call $check (i32.const 7) (i32.load (i32.const 208)) (i32.const 0x65646362))
+          (call $done (i32.const 8)
+            (call $pread (local.get $fd) (i32.const 600) (i32.const 2) (i64.const 3)
+              (i32.const 16))
+            (i32.const 3))
+          (call $check (i32.const 9) (i32.load8_u (i32.const 200)) (i32.const 0x64))
+          (call $check (i32.const 10) (i32.load16_u (i32.const 208)) (i32.const 0x6665))
+          ;; Beyond the end, and without a vector.
+          (call $done (i32.const 11)
+            (call $pread (local.get $fd) (i32.const 600) (i32.const 2) (i64.const 100)
+              (i32.const 16))
+            (i32.const 0))
+          (call $done (i32.const 12)
+            (call $pread (local.get $fd) (i32.const 600) (i32.const 0) (i64.const 0)
+              (i32.const 16))
+            (i32.const 0))
+          ;; No offset of a file, and streams, which have none.
+          (call $check (i32.const 13)
+            (call $pread (local.get $fd) (i32.const 600) (i32.const 2) (i64.const -1)
+              (i32.const 16))
+            (i32.const 28))
+          (call $check (i32.const 14)
+            (call $pwrite (local.get $fd) (i32.const 600) (i32.const 2) (i64.const -1)
+              (i32.const 16))
+            (i32.const 28))
+          (call $check (i32.const 15)
+            (call $pread (i32.const 0) (i32.const 600) (i32.const 2) (i64.const 0)
+              (i32.const 16))
+            (i32.const 70))
+          (call $check (i32.const 16)
+            (call $pwrite (i32.const 1) (i32.const 600) (i32.const 2) (i64.const 0)
+              (i32.const 16))
+            (i32.const 70))
+          (call $vector (i32.const 600) (i32.const 160) (i32.const 1))
+          (call $vector (i32.const 608) (i32.const 160) (i32.const 1))
+          (call $done (i32.const 17)
+            (call $pwrite (local.get $fd) (i32.const 600) (i32.const 2) (i64.const 1)
+              (i32.const 16))
+            (i32.const 2))
+          (call $bytes (i32.const 200) (i32.const 4))
+          (call $done (i32.const 18)
+            (call $pread (local.get $fd) (i32.const 8) (i32.const 1) (i64.const 0)
+              (i32.const 16))
+            (i32.const 4))
+          (call $check (i32.const 19) (i32.load (i32.const 200)) (i32.const 0x64616161)))"#,
+    )
+    .await
+}
+
+/// As the specification has it, whichever function the call meets.
+#[tokio::test]
+async fn pointer_that_is_not_aligned_is_a_trap() -> Result {
+    let bed = Bed::new(10).await?;
+    for call in [
+        "(call $read (i32.const 1) (i32.const 9) (i32.const 1) (i32.const 16))",
+        "(call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 17))",
+        "(call $write (i32.const 1) (i32.const 10) (i32.const 1) (i32.const 16))",
+        "(call $pread (i32.const 1) (i32.const 8) (i32.const 1) (i64.const 0) (i32.const 18))",
+        "(call $stat (i32.const 3) (i32.const 404))",
+        "(call $poll (i32.const 305) (i32.const 512) (i32.const 1) (i32.const 16))",
+        "(call $poll (i32.const 304) (i32.const 516) (i32.const 1) (i32.const 16))",
+        "(call $poll (i32.const 304) (i32.const 512) (i32.const 1) (i32.const 17))",
+        "(call $path_open (i32.const 3) (i32.const 1) (i32.const 110) (i32.const 1) (i32.const 2)
+          (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 2))",
+    ] {
+        let module = format!(r#"(module {COMMON} (func (export "_start") (drop {call})))"#);
+        let ran = bed.run(&["/m"], &[("/m", &module), ("/d/inner", "inner")]).await?;
+        assert_eq!(ran.status, 134, "{call}");
+    }
+    Ok(())
+}
+
+/// As with `fcntl(2)`; the pipe itself is shared, and never waits.
+#[tokio::test]
+async fn stream_waits_for_nothing_if_its_descriptor_says_so() -> Result {
+    run_steps(
+        r#"(func $flags (param $step i32) (param $fd i32) (param $wanted i32)
+          (call $check (local.get $step)
+            (call $stat (local.get $fd) (i32.const 400)) (i32.const 0))
+          (call $check (local.get $step) (i32.load16_u (i32.const 402)) (local.get $wanted)))
+        (func $again (param $step i32) (param $fd i32)
+          (call $check (local.get $step)
+            (call $read (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 6)))
+        (func (export "_start") (local $fd i32)
+          (call $bytes (i32.const 200) (i32.const 10))
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 120) (i32.const 9) (i32.const 0) (i64.const 2)
+              (i32.const 4)))
+          (call $flags (i32.const 2) (local.get $fd) (i32.const 4))
+          (call $again (i32.const 3) (local.get $fd))
+          ;; The process's own stream is another descriptor.
+          (call $flags (i32.const 4) (i32.const 0) (i32.const 0))
+          (call $check (i32.const 5) (call $set_flags (i32.const 0) (i32.const 4)) (i32.const 0))
+          (call $flags (i32.const 6) (i32.const 0) (i32.const 4))
+          (call $again (i32.const 7) (i32.const 0))
+          (call $check (i32.const 8)
+            (call $set_flags (i32.const 0) (i32.const 16)) (i32.const 28))
+          (call $check (i32.const 9) (call $set_flags (i32.const 0) (i32.const 0)) (i32.const 0))
+          (call $flags (i32.const 10) (i32.const 0) (i32.const 0))
+          ;; A write takes what there is room for: all, before its reader has to read.
+          (call $check (i32.const 11) (call $set_flags (i32.const 1) (i32.const 4)) (i32.const 0))
+          (call $check (i32.const 12)
+            (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 0))
+          (call $check (i32.const 13) (i32.load (i32.const 16)) (i32.const 10)))"#,
+    )
+    .await
+}
+
+/// As with `fsync(2)`: a program makes a new name durable by its directory.
+#[tokio::test]
+async fn directory_is_synced_as_a_file_is() -> Result {
+    run_steps(
+        r#"(func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 110) (i32.const 1) (i32.const 2) (i64.const 2)
+              (i32.const 0)))
+          (call $check (i32.const 2) (call $sync (local.get $fd)) (i32.const 0))
+          (call $check (i32.const 3) (call $datasync (local.get $fd)) (i32.const 0))
+          ;; The root, a stream, and no descriptor.
+          (call $check (i32.const 4) (call $sync (i32.const 3)) (i32.const 0))
+          (call $check (i32.const 5) (call $datasync (i32.const 3)) (i32.const 0))
+          (call $check (i32.const 6) (call $sync (i32.const 1)) (i32.const 8))
+          (call $check (i32.const 7) (call $sync (i32.const 99)) (i32.const 8)))"#,
     )
     .await
 }

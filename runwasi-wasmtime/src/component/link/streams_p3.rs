@@ -43,8 +43,9 @@ use crate::{
     wasi::{
         directory::{Entry, Listing},
         errno,
+        polled::{PolledStdin, PolledStdout},
         sink::{Sink, uninterrupted},
-        stdio::{Standard, Stdin, Stdout},
+        stdio::Standard,
     },
 };
 
@@ -107,7 +108,7 @@ fn read(mut store: Store<'_>, file: &Resource<Descriptor>, offset: u64) -> Strea
     };
     let opened = file.and_then(|file| match store.data_mut().stream(&file) {
         None => Ok(Origin::File { file, offset }),
-        Some(Standard::Input(stdin)) => Ok(Origin::Standard(stdin)),
+        Some(Standard::Input(stdin)) => Ok(Origin::Standard(stdin.polled())),
         Some(Standard::Output(_)) => Err(ErrorCode::BadDescriptor),
     });
     let (end, outcome) = End::new();
@@ -144,7 +145,7 @@ enum Origin {
         offset: u64,
     },
     /// Opened by its name in `/dev`.
-    Standard(Stdin),
+    Standard(PolledStdin),
 }
 
 impl Origin {
@@ -217,7 +218,7 @@ fn write(
     };
     let opened = file.and_then(|file| match store.data_mut().stream(&file) {
         None => Ok(Target::File(Sink::new(file, offset))),
-        Some(Standard::Output(stdout)) => Ok(Target::Standard(stdout)),
+        Some(Standard::Output(stdout)) => Ok(Target::Standard(stdout.polled())),
         Some(Standard::Input(_)) => Err(ErrorCode::BadDescriptor),
     });
     let (mut end, outcome) = End::new();
@@ -235,7 +236,7 @@ fn write(
 enum Target {
     File(Sink),
     /// Opened by its name in `/dev`.
-    Standard(Stdout),
+    Standard(PolledStdout),
 }
 
 impl Target {

@@ -39,6 +39,9 @@ use crate::turns;
 const AT_ONCE: usize = 32;
 /// Addresses that are looked at in one turn.
 const ROUTES: usize = 64;
+/// Most bytes of a text to look up: some microseconds of its translation. Four times as many as a
+/// name may have in DNS, as it may have letters beyond ASCII.
+const LONGEST: usize = 1024;
 
 /// Error of a lookup. The variants are those that WASI's error codes tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -326,6 +329,10 @@ struct AskedName {
 
 /// Parses a name or an address.
 fn name(text: &str) -> Result<Name, LookupError> {
+    // Before the translation, which takes time by the length of the text.
+    if text.len() > LONGEST {
+        return Err(LookupError::Invalid);
+    }
     if let Ok(address) = text.parse() {
         return Ok(Name::Address(address));
     }
@@ -399,6 +406,14 @@ mod tests {
         for bad in ["", ".", "a..b", "a b", "a/b", "a:80", &"a".repeat(64), &"a.".repeat(128)] {
             assert_eq!(name(bad).err(), Some(LookupError::Invalid), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn long_text_is_refused_before_its_translation() {
+        // Letters that the translation leaves out.
+        let hyphens = |number| format!("a{}.test", "\u{ad}".repeat(number));
+        assert_eq!(asked(&hyphens(500)).text, "a.test");
+        assert_eq!(name(&hyphens(600)).err(), Some(LookupError::Invalid));
     }
 
     #[test]
