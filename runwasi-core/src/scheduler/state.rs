@@ -21,6 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(test)]
+use super::lane::VirtualTime;
 use super::{
     bandwidth::Throttling,
     lane::{DEFAULT_WEIGHT, LaneId, LaneState, Order, ProcessId, SeatId},
@@ -489,12 +491,12 @@ impl<W> State<W> {
     }
 
     /// Virtual time of a lane.
-    pub(super) fn used(&self, lane: LaneId) -> u64 {
+    pub(super) fn used(&self, lane: LaneId) -> VirtualTime {
         self.lanes[&lane].used
     }
 
     /// The present.
-    pub(super) fn present(&self) -> u64 {
+    pub(super) fn present(&self) -> VirtualTime {
         self.order.present()
     }
 }

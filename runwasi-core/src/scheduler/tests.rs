@@ -190,6 +190,34 @@ fn turns_follow_the_weights() {
 }
 
 #[test]
+fn turns_follow_the_weights_however_long_lanes_have_computed() {
+    let mut state = State::<()>::new(1);
+    // The least weight there is, and more time than 64 bits of virtual nanoseconds.
+    let years = Duration::from_secs(2 * 365 * 24 * 60 * 60);
+    let seats = [2, 4].map(|weight| {
+        let lane = state.add_lane(weight);
+        let process = state.add_process();
+        state.add_seat(lane, process)
+    });
+    for seat in seats {
+        let _ = state.wake(seat);
+    }
+    let mut turns = [0_u32; 2];
+    for n in 0..302 {
+        while state.grant().is_some() {}
+        let running = seats.iter().position(|seat| state.is_granted(*seat)).unwrap();
+        let seat = seats[running];
+        assert!(matches!(state.take_turn(seat, |()| true, || ()), TurnAnswer::Run(_)));
+        let _ = state.wake(seat);
+        // The first turn of each is the long one, by its weight.
+        let time = if n < 2 { years * (running as u32 + 1) } else { Duration::from_millis(1) };
+        state.end_turn(seat, time, Instant::now);
+        turns[running] += 1;
+    }
+    assert!(turns[0].abs_diff(101) <= 2 && turns[1].abs_diff(201) <= 2, "{turns:?}");
+}
+
+#[test]
 fn a_lane_that_slept_is_next_for_one_turn_only() {
     let queue = queue(1);
     let sleeper = Spinner::new(&queue, DEFAULT_WEIGHT);
