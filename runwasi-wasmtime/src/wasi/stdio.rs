@@ -27,6 +27,8 @@ use wasmtime_wasi::{
     p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
 };
 
+use crate::paced::Paced;
+
 /// Most bytes read or accepted for writing at once: the size of a pipe.
 const CHUNK: usize = 64 << 10;
 
@@ -120,7 +122,7 @@ impl IsTerminal for Stdin {
 
 impl StdinStream for Stdin {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(Paced::new(self.clone()))
     }
 
     fn p2_stream(&self) -> Box<dyn InputStream> {
@@ -225,7 +227,7 @@ impl IsTerminal for Stdout {
 
 impl StdoutStream for Stdout {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(Paced::new(self.clone()))
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
