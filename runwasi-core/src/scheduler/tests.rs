@@ -176,6 +176,33 @@ fn lanes_that_may_wait_get_no_turn_while_as_many_of_all_wait_as_may() {
 }
 
 #[test]
+fn lanes_that_may_wait_get_no_turn_while_more_than_the_most_wait() {
+    let mut state = State::<()>::new(2);
+    let seats = [true, false, true].map(|may_wait| {
+        let lane = state.add_lane(DEFAULT_WEIGHT);
+        state.bound_held(lane, 16, may_wait);
+        let process = state.add_process();
+        state.add_seat(lane, process)
+    });
+    let take = |state: &mut State<()>, seat| {
+        let _ = state.wake(seat);
+        while state.grant().is_some() {}
+        state.take_turn(seat, |()| true, || ())
+    };
+    let running = [seats[0], seats[1]].map(|seat| match take(&mut state, seat) {
+        TurnAnswer::Run(number) => (seat, number),
+        answer => panic!("{answer:?}"),
+    });
+    for (seat, number) in running {
+        assert!(state.hold_turn(seat, number, 1).is_some());
+    }
+    state.end_turn(seats[0], Duration::ZERO, Instant::now);
+    assert_eq!(take(&mut state, seats[2]), TurnAnswer::Wait, "one waits, and one may");
+    state.end_turn(seats[1], Duration::ZERO, Instant::now);
+    assert!(matches!(take(&mut state, seats[2]), TurnAnswer::Run(_)));
+}
+
+#[test]
 fn turns_follow_the_weights() {
     let queue = queue(1);
     let mut spinners: Vec<_> = [2048, 1024, 512].map(|weight| Spinner::new(&queue, weight)).into();
