@@ -42,6 +42,7 @@ use tokio::{
 use super::{
     Guests,
     bandwidth::Throttling,
+    drops::Drops,
     file_calls::FileCalls,
     lane::DEFAULT_WEIGHT,
     lane_handle::Lane,
@@ -105,6 +106,8 @@ struct Shared {
     members: Mutex<Members>,
     /// Turns that run beside the workers. Locked for one change or copy.
     beside: Mutex<Vec<Arc<ThreadTurn>>>,
+    /// Members that are being dropped.
+    drops: Drops,
 }
 
 /// CPU usage and throttling of a container.
@@ -256,7 +259,9 @@ impl Group {
         let process = container.lane.process();
         let beside = Mutex::default();
         let cpu_nanos = AtomicU64::new(0);
-        let shared = Shared { guests, container, process, cpu_nanos, credentials, members, beside };
+        let drops = Drops::default();
+        let shared =
+            Shared { guests, container, process, cpu_nanos, credentials, members, beside, drops };
         Self { shared: Arc::new(shared) }
     }
 
@@ -274,9 +279,9 @@ impl Group {
         self.shared.container.files.get()
     }
 
-    /// Number of members whose thread waits in the kernel.
+    /// Number of members whose thread waits in the kernel, in a poll or for long in a drop.
     pub fn held(&self) -> usize {
-        self.shared.container.lane.held(self.shared.process)
+        self.shared.container.lane.held(self.shared.process) + self.shared.drops.waiting()
     }
 
     /// After [`Group::abort`]: waits until every member is gone, or only such are left whose thread
@@ -406,8 +411,10 @@ impl<F: Send + 'static> Drop for Guest<F> {
         let future = self.future.take();
         // Closing a file is a call, too, which its server may never answer.
         if self.shared.container.files_may_wait() {
-            eventually(self.shared.guests.runtime(), move || drop(future));
+            return eventually(self.shared.guests.runtime(), move || drop(future));
         }
+        let _running = self.shared.drops.begin();
+        drop(future);
     }
 }
 
@@ -501,6 +508,7 @@ impl Shared {
                 self.container.held(held);
             }
         }
+        self.drops.look();
         if !turns.is_empty() {
             // By now there may be a thread: it takes the first work that waits for one, a worker's.
             eventually(self.guests.runtime(), || ());

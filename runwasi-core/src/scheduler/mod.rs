@@ -1,6 +1,7 @@
 //! Guests on the guest runtime: the group of futures of a process and the fair queue before them.
 
 pub mod bandwidth;
+mod drops;
 pub mod file_calls;
 pub mod group;
 mod lane;

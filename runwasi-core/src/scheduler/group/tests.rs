@@ -159,6 +159,36 @@ async fn killed_member_that_waits_is_held_without_a_worker_for_its_watch() {
     undriven.shutdown_background();
 }
 
+/// Reads an empty pipe in its drop, which stands for the close of a file without an answer.
+struct SlowDrop(rustix::fd::OwnedFd);
+
+impl Drop for SlowDrop {
+    fn drop(&mut self) {
+        assert_eq!(rustix::io::read(&self.0, &mut [0]), Ok(0));
+    }
+}
+
+// One worker for the drop, and one for the timers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_member_whose_drop_waits_is_held() {
+    let group = group();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (sender, begun) = oneshot::channel();
+    let slow = SlowDrop(reader);
+    group.spawn(async move {
+        let _slow = slow;
+        let _ = sender.send(());
+        std::future::pending().await
+    });
+    timeout(SOON, begun).await.unwrap().unwrap();
+    group.abort();
+    timeout(SOON, group.ended_or_held()).await.unwrap();
+    assert_eq!(group.held(), 1);
+    drop(writer);
+    timeout(SOON, group.ended()).await.unwrap();
+    assert_eq!(group.held(), 0);
+}
+
 #[tokio::test]
 async fn thread_of_a_poll_beside_the_workers_has_the_hosts_credentials_again() {
     let guests = crate::runtime::GuestRuntime::start(1).unwrap();
