@@ -23,7 +23,8 @@
 //! ([`file_calls`](super::file_calls)).
 
 use std::{
-    future::Future,
+    convert::Infallible,
+    future::{Future, pending},
     panic::resume_unwind,
     pin::Pin,
     sync::{
@@ -86,6 +87,8 @@ const GOES_ON: Duration = Duration::from_micros(100);
 
 /// How often the members that a kill leaves are looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often those of a running container are whose files may wait.
+const LOOK_WHILE_RUNNING: Duration = Duration::from_secs(1);
 
 /// The futures of one process: its instance's `run` and every future that starts. Cheap to clone.
 #[derive(Clone)]
@@ -296,6 +299,21 @@ impl Group {
         }
     }
 
+    /// Looks at the turns of a container whose file calls may wait, until it is dropped. For a
+    /// runtime other than that of the guests, which may lack threads for all of its workers. Cancel
+    /// safe.
+    pub(crate) async fn look_after(&self) -> Infallible {
+        if !self.shared.container.files_may_wait() {
+            return pending().await;
+        }
+        // Boxed: few containers need the timer, and every driver would have room for it.
+        let mut looks = Box::pin(tokio::time::interval(LOOK_WHILE_RUNNING));
+        loop {
+            looks.tick().await;
+            self.shared.look_at_turns();
+        }
+    }
+
     /// Applies the CPU limits that `limits` sets; the others stay as they are.
     pub(crate) fn limit(&self, limits: &ResourcesConfig) {
         let lane = &self.shared.container.lane;
@@ -450,7 +468,11 @@ impl<F: Future<Output = ()> + Send + 'static> Future for Guest<F> {
         // First the permit's end is arranged, then the thread leaves the workers.
         let beside = Beside::begin(shared, meter.turn.on_this_thread());
         let container = shared.container.clone();
-        let _watch = beside.turn.watch(HOLD_PATIENCE, move |held| container.held(held));
+        let guests = shared.guests.clone();
+        let _watch = beside.turn.watch(HOLD_PATIENCE, move |held| {
+            container.held(held);
+            guests.try_thread();
+        });
         beside_the_workers(poll).unwrap_or_else(|| {
             shared.lack_thread(waker.clone());
             Poll::Pending
@@ -509,9 +531,8 @@ impl Shared {
             }
         }
         self.drops.look();
-        if !turns.is_empty() {
-            // By now there may be a thread: it takes the first work that waits for one, a worker's.
-            eventually(self.guests.runtime(), || ());
+        if self.container.lane.held(self.process) > 0 {
+            self.guests.try_thread();
         }
     }
 
