@@ -6,11 +6,7 @@
 //! | guest | one worker per core; in a pod 4 at most | the futures of the guests, nothing else |
 
 use std::{
-    collections::BTreeSet,
-    io,
-    num::NonZero,
-    sync::{Arc, mpsc},
-    thread::{self, available_parallelism},
+    collections::BTreeSet, io, num::NonZero, sync::Arc, thread::available_parallelism,
     time::Duration,
 };
 
@@ -29,8 +25,6 @@ const MAX_BLOCKING: usize = 256;
 /// long as the kernel does ([`scheduler::group`](crate::scheduler::group)), and all have to fit: a
 /// worker cannot be replaced beyond this number.
 const MAX_BESIDE: usize = 8192;
-/// Stack of a thread that is made to see that it can be made. The minimum is 16 KiB.
-const TRIED_STACK: usize = 64 << 10;
 /// Idle time after which a blocking thread ends: short, so that a sleeping pod keeps few threads.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
@@ -71,7 +65,7 @@ impl GuestRuntime {
     pub fn start(workers: usize) -> io::Result<Self> {
         // Before any thread starts: a worker that lacks a capability panics.
         requirements::check().map_err(io::Error::other)?;
-        try_threads(workers).map_err(task_limits::named)?;
+        task_limits::try_threads(workers).map_err(task_limits::named)?;
         sys::return_freed_ends();
         let threads = Threads::default();
         let started = threads.clone();
@@ -113,27 +107,6 @@ impl GuestRuntime {
         // A guest may be in a long poll, and its result is no longer needed.
         self.runtime.shutdown_background();
     }
-}
-
-/// Makes as many threads at once, which end again.
-// Without one of its workers Tokio panics, and then waits for ever for those that it has started.
-fn try_threads(number: usize) -> io::Result<()> {
-    let mut threads = Vec::with_capacity(number);
-    let (over, wait) = mpsc::channel::<()>();
-    let wait = Arc::new(Mutex::new(wait));
-    let made = (0..number).try_for_each(|_| {
-        let wait = wait.clone();
-        // The sender never sends: the end of the wait is its drop.
-        let work = move || wait.lock().recv().unwrap_or_default();
-        threads.push(thread::Builder::new().stack_size(TRIED_STACK).spawn(work)?);
-        Ok(())
-    });
-    drop(over);
-    for thread in threads {
-        // No thread panics, and none has a result.
-        drop(thread.join());
-    }
-    made
 }
 
 impl Threads {

@@ -3,7 +3,14 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
 };
+
+use crate::lock::Mutex;
+
+/// Stack of a thread that is made to see that it can be made. The minimum is 16 KiB.
+const TRIED_STACK: usize = 64 << 10;
 
 /// The limits that may be used up, for the error of a thread or process.
 pub const RAISED_BY: &str = "threads and processes are used up, more are allowed by pids.max of \
@@ -24,6 +31,28 @@ pub fn of_process() -> Option<u64> {
     let kernel = ["threads-max", "pid_max"].map(|name| Path::new("/proc/sys/kernel").join(name));
     // "max" in a file of a cgroup is no number, and no limit.
     pids_files(&cgroups).iter().chain(&kernel).filter_map(|path| number(path)).min()
+}
+
+/// Makes as many threads at once, which end again.
+// Tokio does not try: without one of its workers it panics, and then waits for ever for those that it
+// has started.
+pub(crate) fn try_threads(number: usize) -> io::Result<()> {
+    let mut threads = Vec::with_capacity(number);
+    let (over, wait) = mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    let made = (0..number).try_for_each(|_| {
+        let wait = wait.clone();
+        // The sender never sends: the end of the wait is its drop.
+        let work = move || wait.lock().recv().unwrap_or_default();
+        threads.push(thread::Builder::new().stack_size(TRIED_STACK).spawn(work)?);
+        Ok(())
+    });
+    drop(over);
+    for thread in threads {
+        // No thread panics, and none has a result.
+        drop(thread.join());
+    }
+    made
 }
 
 /// The files `pids.max` of the cgroups in a text of the form of `/proc/self/cgroup`, and of those

@@ -25,6 +25,7 @@
 //! | `component` | a component: its store, imports (`link`), commands and named functions |
 //! | `http` | a component that answers HTTP |
 //! | `outbound` | network access of a component |
+//! | `paced` | I/O of the host in steps that end the turn of its guest |
 //! | `timed_body` | body of a request or a response with a time limit |
 //! | `timer` | exact sleeps of guests |
 //! | `trace` | spans of HTTP requests |
@@ -60,6 +61,7 @@ mod module;
 mod module_cache;
 mod outbound;
 mod outline;
+mod paced;
 mod pool;
 pub mod proposals;
 pub mod settings;

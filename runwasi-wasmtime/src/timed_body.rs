@@ -13,6 +13,8 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::Error;
 
+use crate::turns::Steps;
+
 /// Body of a request or a response. The peer may let its reader wait for `patience` at most.
 pub(crate) struct TimedBody {
     incoming: Incoming,
@@ -21,6 +23,8 @@ pub(crate) struct TimedBody {
     meaning: fn(hyper::Error) -> Error,
     /// Deadline of the next frame, set while the reader waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Of a guest that has it copied by the host.
+    steps: Steps,
     /// Dropped with the body.
     held: Option<Box<dyn Send + Sync>>,
 }
@@ -31,7 +35,8 @@ impl TimedBody {
         patience: Duration,
         meaning: fn(hyper::Error) -> Error,
     ) -> Self {
-        Self { incoming, patience, meaning, deadline: None, held: None }
+        let steps = Steps::default();
+        Self { incoming, patience, meaning, deadline: None, steps, held: None }
     }
 
     /// Holds a value, if there is one, as long as the body lives.
@@ -50,9 +55,11 @@ impl Body for TimedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let body = &mut *self;
+        ready!(body.steps.poll_next(cx));
         if let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(cx) {
             // The next frame has the whole time again, from the poll that does not find it.
             body.deadline = None;
+            body.steps.count(frame.as_ref().map_or(0, length));
             return Poll::Ready(frame.map(|frame| frame.map_err(body.meaning)));
         }
         // Made only when the reader has to wait: a body that is there needs no timer.
@@ -69,4 +76,9 @@ impl Body for TimedBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
     }
+}
+
+/// Number of bytes of a frame.
+fn length(frame: &Result<Frame<Bytes>, hyper::Error>) -> usize {
+    frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len)
 }

@@ -3,8 +3,20 @@
 //! A guest yields its worker at the ticks of the epoch, a host call does not. So a call whose work
 //! the guest can make as long as it likes does it in parts and ends its turn after each: the worker
 //! polls other guests meanwhile, quota and pause hold, and a kill takes effect.
+//!
+//! A stream may go from one end in the host to another, from a file to a file for example. Such a
+//! copy runs no instruction of the guest, and wasmtime goes on with it as long as both ends are
+//! ready. So each end counts its [`Steps`].
 
-use std::{future::poll_fn, task::Poll};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+/// Most bytes of one turn: half a millisecond in the page cache.
+const TURN: usize = 1 << 20;
+/// Bytes that a step counts at least, for its call.
+const STEP: usize = 8 << 10;
 
 /// Ends the turn of the guest. It goes on when its next turn comes.
 pub(crate) async fn end() {
@@ -20,9 +32,40 @@ pub(crate) async fn end() {
     .await;
 }
 
+/// Steps of one end of a stream, which end the turn of the guest after so much work.
+// Not Tokio's budget for tasks: polls beside the workers have none.
+#[derive(Debug)]
+pub(crate) struct Steps {
+    /// Bytes left of this turn.
+    left: usize,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self { left: TURN }
+    }
+}
+
+impl Steps {
+    /// Before a step: pending once after the work of a turn, with a wake-up at once.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.left > 0 {
+            return Poll::Ready(());
+        }
+        *self = Self::default();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// After a step of so many bytes.
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes.max(STEP));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{pin::pin, task::Context};
+    use std::pin::pin;
 
     use super::*;
 
@@ -35,6 +78,22 @@ mod tests {
         assert!(turn.as_mut().poll(&mut context).is_pending());
         assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 1);
         assert!(turn.as_mut().poll(&mut context).is_ready());
+    }
+
+    #[test]
+    fn small_and_large_steps_end_the_turn_and_the_next_one_goes_on() {
+        let woken = std::sync::Arc::new(Counter::default());
+        let waker = woken.clone().into();
+        let mut context = Context::from_waker(&waker);
+        let mut steps = Steps::default();
+        for (bytes, number) in [(0, TURN / STEP), (1, TURN / STEP), (TURN / 4, 4), (2 * TURN, 1)] {
+            for _ in 0..number {
+                assert!(steps.poll_next(&mut context).is_ready());
+                steps.count(bytes);
+            }
+            assert!(steps.poll_next(&mut context).is_pending());
+        }
+        assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 4);
     }
 
     #[derive(Default)]

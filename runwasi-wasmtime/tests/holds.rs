@@ -343,6 +343,11 @@ fn host_calls() -> Vec<Case> {
         Case::new("`read-via-stream` (p3) of 57 MB", program::streams(program::READ_STREAM, 0))
             .in_parts(),
         Case::new(
+            "`read-via-stream` into `write-via-stream` (p3) of 57 MB",
+            program::streams(program::COPY_STREAM, 0),
+        )
+        .in_parts(),
+        Case::new(
             "`read-directory` (p3) of 20,000 names",
             program::streams(program::LIST_STREAM, 20_000),
         )

@@ -292,6 +292,7 @@ impl Driver {
         };
         tokio::select! {
             ready = ready => ready,
+            never = self.group.look_after() => match never {},
             // Not after its answer: a resolved receiver must not be polled again.
             done = &mut run.done, if !ending => Next::Done(match done {
                 Ok(Ok(status)) => Outcome::Returned(status),

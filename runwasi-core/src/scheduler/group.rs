@@ -23,7 +23,8 @@
 //! ([`file_calls`](super::file_calls)).
 
 use std::{
-    future::Future,
+    convert::Infallible,
+    future::{Future, pending},
     panic::resume_unwind,
     pin::Pin,
     sync::{
@@ -42,6 +43,7 @@ use tokio::{
 use super::{
     Guests,
     bandwidth::Throttling,
+    drops::Drops,
     file_calls::FileCalls,
     lane::DEFAULT_WEIGHT,
     lane_handle::Lane,
@@ -85,6 +87,8 @@ const GOES_ON: Duration = Duration::from_micros(100);
 
 /// How often the members that a kill leaves are looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often those of a running container are whose files may wait.
+const LOOK_WHILE_RUNNING: Duration = Duration::from_secs(1);
 
 /// The futures of one process: its instance's `run` and every future that starts. Cheap to clone.
 #[derive(Clone)]
@@ -105,6 +109,8 @@ struct Shared {
     members: Mutex<Members>,
     /// Turns that run beside the workers. Locked for one change or copy.
     beside: Mutex<Vec<Arc<ThreadTurn>>>,
+    /// Members that are being dropped.
+    drops: Drops,
 }
 
 /// CPU usage and throttling of a container.
@@ -256,7 +262,9 @@ impl Group {
         let process = container.lane.process();
         let beside = Mutex::default();
         let cpu_nanos = AtomicU64::new(0);
-        let shared = Shared { guests, container, process, cpu_nanos, credentials, members, beside };
+        let drops = Drops::default();
+        let shared =
+            Shared { guests, container, process, cpu_nanos, credentials, members, beside, drops };
         Self { shared: Arc::new(shared) }
     }
 
@@ -274,9 +282,9 @@ impl Group {
         self.shared.container.files.get()
     }
 
-    /// Number of members whose thread waits in the kernel.
+    /// Number of members whose thread waits in the kernel, in a poll or for long in a drop.
     pub fn held(&self) -> usize {
-        self.shared.container.lane.held(self.shared.process)
+        self.shared.container.lane.held(self.shared.process) + self.shared.drops.waiting()
     }
 
     /// After [`Group::abort`]: waits until every member is gone, or only such are left whose thread
@@ -288,6 +296,21 @@ impl Group {
             if held > 0 && held >= self.members().set.len() {
                 return;
             }
+        }
+    }
+
+    /// Looks at the turns of a container whose file calls may wait, until it is dropped. For a
+    /// runtime other than that of the guests, which may lack threads for all of its workers. Cancel
+    /// safe.
+    pub(crate) async fn look_after(&self) -> Infallible {
+        if !self.shared.container.files_may_wait() {
+            return pending().await;
+        }
+        // Boxed: few containers need the timer, and every driver would have room for it.
+        let mut looks = Box::pin(tokio::time::interval(LOOK_WHILE_RUNNING));
+        loop {
+            looks.tick().await;
+            self.shared.look_at_turns();
         }
     }
 
@@ -406,8 +429,10 @@ impl<F: Send + 'static> Drop for Guest<F> {
         let future = self.future.take();
         // Closing a file is a call, too, which its server may never answer.
         if self.shared.container.files_may_wait() {
-            eventually(self.shared.guests.runtime(), move || drop(future));
+            return eventually(self.shared.guests.runtime(), move || drop(future));
         }
+        let _running = self.shared.drops.begin();
+        drop(future);
     }
 }
 
@@ -443,7 +468,11 @@ impl<F: Future<Output = ()> + Send + 'static> Future for Guest<F> {
         // First the permit's end is arranged, then the thread leaves the workers.
         let beside = Beside::begin(shared, meter.turn.on_this_thread());
         let container = shared.container.clone();
-        let _watch = beside.turn.watch(HOLD_PATIENCE, move |held| container.held(held));
+        let guests = shared.guests.clone();
+        let _watch = beside.turn.watch(HOLD_PATIENCE, move |held| {
+            container.held(held);
+            guests.try_thread();
+        });
         beside_the_workers(poll).unwrap_or_else(|| {
             shared.lack_thread(waker.clone());
             Poll::Pending
@@ -501,9 +530,9 @@ impl Shared {
                 self.container.held(held);
             }
         }
-        if !turns.is_empty() {
-            // By now there may be a thread: it takes the first work that waits for one, a worker's.
-            eventually(self.guests.runtime(), || ());
+        self.drops.look();
+        if self.container.lane.held(self.process) > 0 {
+            self.guests.try_thread();
         }
     }
 

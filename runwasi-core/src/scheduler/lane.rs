@@ -34,11 +34,14 @@ pub(super) const DEFAULT_WEIGHT: u64 = 1024;
 pub(super) type LaneId = u64;
 pub(super) type ProcessId = u64;
 pub(super) type SeatId = u64;
+/// Nanoseconds of CPU time at the default weight.
+// 64 bits are too few: 64 CPUs at the least weight use them up within a week.
+pub(super) type VirtualTime = u128;
 
 /// State of one lane.
 pub(super) struct LaneState {
-    /// Virtual time used, in nanoseconds at the default weight.
-    pub(super) used: u64,
+    /// Virtual time used.
+    pub(super) used: VirtualTime,
     weight: u64,
     /// Most turns that may wait in the kernel without a permit: the threads that its file calls may
     /// hold.
@@ -53,7 +56,7 @@ pub(super) struct LaneState {
     // To search for a seat that goes or stops would cost more than to skip it when it comes up.
     pub(super) waiting: VecDeque<SeatId>,
     /// The time at which [`Order`] lists the lane.
-    listed: Option<u64>,
+    listed: Option<VirtualTime>,
     /// The container in the log.
     pub(super) subject: Option<Arc<Subject>>,
     /// State that few lanes need.
@@ -73,7 +76,7 @@ pub(super) struct Rare {
 
 impl LaneState {
     /// A lane at that virtual time.
-    pub(super) fn new(used: u64, weight: u64) -> Self {
+    pub(super) fn new(used: VirtualTime, weight: u64) -> Self {
         let mut lane = Self {
             used,
             weight,
@@ -132,7 +135,8 @@ impl LaneState {
         now: impl FnOnce() -> Instant,
     ) -> Option<Instant> {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.used = self.used.saturating_add(nanos.saturating_mul(DEFAULT_WEIGHT) / self.weight);
+        let weighted = VirtualTime::from(nanos) * VirtualTime::from(DEFAULT_WEIGHT);
+        self.used += weighted / VirtualTime::from(self.weight);
         // A lane throttled before has its check already, and that one sees the larger debt.
         let throttled = self.is_throttled();
         let check = self.rare.as_mut()?.bandwidth.charge(time, now());
@@ -148,15 +152,15 @@ impl LaneState {
 #[derive(Default)]
 pub(super) struct Order {
     /// The present: the virtual time of the lane that was granted last.
-    present: u64,
-    eligible: BTreeSet<(u64, LaneId)>,
+    present: VirtualTime,
+    eligible: BTreeSet<(VirtualTime, LaneId)>,
     /// True if as many turns of all lanes wait in the kernel as may: lanes whose turns may wait are
     /// not eligible then.
     pub(super) full: bool,
 }
 
 impl Order {
-    pub(super) fn present(&self) -> u64 {
+    pub(super) fn present(&self) -> VirtualTime {
         self.present
     }
 

@@ -1,6 +1,7 @@
 //! Guests on the guest runtime: the group of futures of a process and the fair queue before them.
 
 pub mod bandwidth;
+mod drops;
 pub mod file_calls;
 pub mod group;
 mod lane;
@@ -18,6 +19,7 @@ mod turn_clock;
 use tokio::runtime::Handle;
 
 use self::queue::{FairQueue, QueueFigures};
+use crate::{blocking::eventually, task_limits};
 
 /// The guest runtime and the queue that orders its polls. Cheap to clone.
 #[derive(Clone)]
@@ -44,6 +46,16 @@ impl Guests {
     /// Figures of all containers.
     pub fn figures(&self) -> QueueFigures {
         self.queue.figures()
+    }
+
+    /// Has a thread made for a worker that has none, if there can be one now.
+    // Tokio hides that it got no thread for a worker whose own one polls beside the workers, and
+    // tries again only with new work for its pool. A new thread takes the oldest such work first.
+    pub(crate) fn try_thread(&self) {
+        // Tried here before: such work would pile up as long as Tokio gets no thread.
+        if task_limits::try_threads(1).is_ok() {
+            eventually(&self.runtime, || ());
+        }
     }
 
     pub(crate) fn runtime(&self) -> &Handle {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     bandwidth::Bandwidth,
-    lane::{DEFAULT_WEIGHT, LaneId, ProcessId, SeatId},
+    lane::{DEFAULT_WEIGHT, LaneId, ProcessId, SeatId, VirtualTime},
     state::{Check, State, TurnAnswer},
 };
 use crate::bundle::resources::Quota;
@@ -99,7 +99,7 @@ struct Lane {
     weight: u64,
     /// The least weight it ever had.
     least_weight: u64,
-    used: u64,
+    used: VirtualTime,
     paused: bool,
     bandwidth: Bandwidth,
     processes: [ProcessId; PROCESSES],
@@ -118,7 +118,7 @@ struct Fixture {
     lanes: Vec<Lane>,
     seats: Vec<Seat>,
     /// Virtual time of the lane that was granted last.
-    present: u64,
+    present: VirtualTime,
     steps: usize,
 }
 
@@ -315,7 +315,7 @@ impl Fixture {
         let now = self.now;
         self.checks.extend(self.state.end_turn(id, time, || now));
         let lane = self.lanes.iter_mut().find(|other| other.id == lane).unwrap();
-        lane.used += time.as_nanos() as u64 * DEFAULT_WEIGHT / lane.weight;
+        lane.used += time.as_nanos() * u128::from(DEFAULT_WEIGHT) / u128::from(lane.weight);
         lane.bandwidth.charge(time, now);
     }
 
@@ -412,8 +412,8 @@ impl Fixture {
 }
 
 /// The bound of `lane.rs`: `permits` of the longest turns, in virtual time.
-fn lead(permits: usize, weight: u64) -> u64 {
-    permits as u64 * LONGEST_TURN.as_nanos() as u64 * DEFAULT_WEIGHT / weight
+fn lead(permits: usize, weight: u64) -> VirtualTime {
+    permits as u128 * LONGEST_TURN.as_nanos() * u128::from(DEFAULT_WEIGHT) / u128::from(weight)
 }
 
 proptest! {
@@ -468,7 +468,7 @@ proptest! {
             for one in 0..weights.len() {
                 for other in 0..weights.len() {
                     // Each turn is rounded down by less than a nanosecond.
-                    let bound = u128::from(lead(permits, weights[one])) + 400;
+                    let bound = lead(permits, weights[one]) + 400;
                     prop_assert!(spread(one) <= spread(other) + bound, "{time:?} for {weights:?}");
                 }
             }

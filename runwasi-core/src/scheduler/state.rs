@@ -21,6 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(test)]
+use super::lane::VirtualTime;
 use super::{
     bandwidth::Throttling,
     lane::{DEFAULT_WEIGHT, LaneId, LaneState, Order, ProcessId, SeatId},
@@ -38,6 +40,8 @@ pub(super) struct State<W> {
     seats: HashMap<SeatId, SeatState<W>>,
     /// Turns of all lanes that wait in the kernel.
     held: usize,
+    /// As many of them are all that may: told with each.
+    most_held: usize,
     /// Throttling of all lanes, also of those that are gone.
     throttling: Throttling,
     /// The last id of any kind; ids are never reused.
@@ -106,6 +110,7 @@ impl<W: Clone> State<W> {
             lanes: HashMap::new(),
             seats: HashMap::new(),
             held: 0,
+            most_held: usize::MAX,
             throttling: Throttling::default(),
             last_id: 0,
         }
@@ -262,7 +267,8 @@ impl<W: Clone> State<W> {
             self.order.update(lane_id, lane);
         }
         if was_held {
-            self.set_full(false);
+            // Turns that ran already may have made them more than the most.
+            self.set_full(self.held >= self.most_held);
         }
         if is_woken {
             self.wait(id);
@@ -283,6 +289,7 @@ impl<W: Clone> State<W> {
         seat.held = true;
         self.free_permits += 1;
         self.held += 1;
+        self.most_held = most;
         let process = seat.process;
         let lane = seat.lane;
         let mut held = 0;
@@ -290,9 +297,7 @@ impl<W: Clone> State<W> {
             lane.rare().held.push(process);
             held = lane.rare().held.len();
         });
-        if self.held >= most {
-            self.set_full(true);
-        }
+        self.set_full(self.held >= most);
         Some(Held { lane: held, all: self.held })
     }
 
@@ -489,12 +494,12 @@ impl<W> State<W> {
     }
 
     /// Virtual time of a lane.
-    pub(super) fn used(&self, lane: LaneId) -> u64 {
+    pub(super) fn used(&self, lane: LaneId) -> VirtualTime {
         self.lanes[&lane].used
     }
 
     /// The present.
-    pub(super) fn present(&self) -> u64 {
+    pub(super) fn present(&self) -> VirtualTime {
         self.order.present()
     }
 }

@@ -176,6 +176,33 @@ fn lanes_that_may_wait_get_no_turn_while_as_many_of_all_wait_as_may() {
 }
 
 #[test]
+fn lanes_that_may_wait_get_no_turn_while_more_than_the_most_wait() {
+    let mut state = State::<()>::new(2);
+    let seats = [true, false, true].map(|may_wait| {
+        let lane = state.add_lane(DEFAULT_WEIGHT);
+        state.bound_held(lane, 16, may_wait);
+        let process = state.add_process();
+        state.add_seat(lane, process)
+    });
+    let take = |state: &mut State<()>, seat| {
+        let _ = state.wake(seat);
+        while state.grant().is_some() {}
+        state.take_turn(seat, |()| true, || ())
+    };
+    let running = [seats[0], seats[1]].map(|seat| match take(&mut state, seat) {
+        TurnAnswer::Run(number) => (seat, number),
+        answer => panic!("{answer:?}"),
+    });
+    for (seat, number) in running {
+        assert!(state.hold_turn(seat, number, 1).is_some());
+    }
+    state.end_turn(seats[0], Duration::ZERO, Instant::now);
+    assert_eq!(take(&mut state, seats[2]), TurnAnswer::Wait, "one waits, and one may");
+    state.end_turn(seats[1], Duration::ZERO, Instant::now);
+    assert!(matches!(take(&mut state, seats[2]), TurnAnswer::Run(_)));
+}
+
+#[test]
 fn turns_follow_the_weights() {
     let queue = queue(1);
     let mut spinners: Vec<_> = [2048, 1024, 512].map(|weight| Spinner::new(&queue, weight)).into();
@@ -187,6 +214,34 @@ fn turns_follow_the_weights() {
             && turns[2].abs_diff(1000) <= 4,
         "{turns:?}"
     );
+}
+
+#[test]
+fn turns_follow_the_weights_however_long_lanes_have_computed() {
+    let mut state = State::<()>::new(1);
+    // The least weight there is, and more time than 64 bits of virtual nanoseconds.
+    let years = Duration::from_secs(2 * 365 * 24 * 60 * 60);
+    let seats = [2, 4].map(|weight| {
+        let lane = state.add_lane(weight);
+        let process = state.add_process();
+        state.add_seat(lane, process)
+    });
+    for seat in seats {
+        let _ = state.wake(seat);
+    }
+    let mut turns = [0_u32; 2];
+    for n in 0..302 {
+        while state.grant().is_some() {}
+        let running = seats.iter().position(|seat| state.is_granted(*seat)).unwrap();
+        let seat = seats[running];
+        assert!(matches!(state.take_turn(seat, |()| true, || ()), TurnAnswer::Run(_)));
+        let _ = state.wake(seat);
+        // The first turn of each is the long one, by its weight.
+        let time = if n < 2 { years * (running as u32 + 1) } else { Duration::from_millis(1) };
+        state.end_turn(seat, time, Instant::now);
+        turns[running] += 1;
+    }
+    assert!(turns[0].abs_diff(101) <= 2 && turns[1].abs_diff(201) <= 2, "{turns:?}");
 }
 
 #[test]

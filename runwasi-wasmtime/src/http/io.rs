@@ -20,12 +20,15 @@ use tokio::{
 };
 
 use super::timeouts::Activity;
+use crate::turns::Steps;
 
 /// Time for the answer to a client that has closed its sending side.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
 
 pub(super) struct Wire {
     stream: TcpStream,
+    /// Of reads: a client may send for ever.
+    steps: Steps,
     activity: Arc<Activity>,
     /// Made at the end of the client's data.
     end: Option<Pin<Box<Sleep>>>,
@@ -33,7 +36,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, end: None }
+        Self { stream, steps: Steps::default(), activity, end: None }
     }
 
     /// Reports a write. One that has to wait means that the socket's buffer is full: the client
@@ -53,10 +56,12 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.end.is_none() {
+            ready!(self.steps.poll_next(cx));
             let filled = buffer.filled().len();
             let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
             // Errors count as well: the connection ends then anyway.
             self.activity.read();
+            self.steps.count(buffer.filled().len() - filled);
             read?;
             if buffer.filled().len() > filled || buffer.remaining() == 0 {
                 return Poll::Ready(Ok(()));

@@ -45,7 +45,7 @@ use super::{
     resolver::LookupError,
     sockets, tls,
 };
-use crate::{timed_body::TimedBody, trace};
+use crate::{paced::Paced, timed_body::TimedBody, trace};
 
 /// Default of each timeout of a request. The library has the same default.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -297,6 +297,7 @@ async fn open(
     // Else small pieces of a request wait until earlier ones are acknowledged (Nagle's algorithm).
     // A failure only makes the request slower, so it is ignored.
     let _ = stream.set_nodelay(true);
+    let stream = Paced::new(stream);
     let stream: Box<dyn Stream> = if server.secure {
         // A URI has IPv6 addresses in brackets, rustls wants them without.
         let name = server.host.trim_start_matches('[').trim_end_matches(']').to_owned();

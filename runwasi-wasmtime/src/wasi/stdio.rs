@@ -23,6 +23,7 @@ use wasmtime_wasi::{
 };
 
 use super::polled::{PolledStdin, PolledStdout};
+use crate::paced::Paced;
 
 /// Most bytes read or accepted for writing at once: the size of a pipe.
 const CHUNK: usize = 64 << 10;
@@ -113,8 +114,8 @@ fn bad() -> io::Error {
 
 impl Stdin {
     /// The stream for polls by hand.
-    pub(crate) fn polled(&self) -> PolledStdin {
-        PolledStdin::new(self.0.clone())
+    pub(crate) fn polled(&self) -> Paced<PolledStdin> {
+        Paced::new(PolledStdin::new(self.0.clone()))
     }
 }
 
@@ -180,8 +181,8 @@ impl Stdout {
     }
 
     /// The stream for polls by hand. It does not wait for what a stream of p2 has left.
-    pub(crate) fn polled(&self) -> PolledStdout {
-        PolledStdout::new(self.output.clone())
+    pub(crate) fn polled(&self) -> Paced<PolledStdout> {
+        Paced::new(PolledStdout::new(self.output.clone()))
     }
 
     /// Writes the pending bytes that fit now. False if some are left.

@@ -315,6 +315,8 @@ pub fn hosts() -> String {
 pub const WRITE_STREAM: &str = "(call $write)";
 /// Work of [`streams`]: writes 57 MB to `data/out` and reads them back.
 pub const READ_STREAM: &str = "(call $write) (call $read)";
+/// Work of [`streams`]: writes 57 MB to `data/out` and has the host copy them over themselves.
+pub const COPY_STREAM: &str = "(call $write) (call $copy)";
 /// Work of [`streams`]: lists the root directory.
 pub const LIST_STREAM: &str = "(call $list)";
 

@@ -10,8 +10,8 @@ use runwasi_tests::{
         guests::Guest,
         neighbours::Neighbours,
         programs::{
-            self, GET_MANY, LIST_STREAM, LOOKUP, RANDOM, READ_STREAM, READDIR, SPIN, module, polls,
-            reads, streams, streams_for_ever, writes,
+            self, COPY_STREAM, GET_MANY, LIST_STREAM, LOOKUP, RANDOM, READ_STREAM, READDIR, SPIN,
+            module, polls, reads, streams, streams_for_ever, writes,
         },
     },
 };
@@ -175,6 +175,15 @@ pub(crate) fn a_large_stream_holds_no_worker(c: &mut Containers) -> Result<()> {
         open_to_all(&guest.inside("data"))?;
         Ok(guest)
     })
+}
+
+/// Also that it ends with the whole file.
+pub(crate) fn copy_from_stream_to_stream_holds_no_worker(c: &mut Containers) -> Result<()> {
+    let mut once = on_file(c, &streams(COPY_STREAM, 0))?;
+    once.command(c, &["--rm"], &c.next_id())?.run()?.ok()?;
+    ensure!(fs::metadata(once.inside("data/out"))?.len() == 57_000_000);
+    let text = streams_for_ever("(call $copy)", 0);
+    judged(c, "copies of 57 MB from stream to stream", || on_file(c, &text))
 }
 
 pub(crate) fn a_large_stream_is_complete(c: &mut Containers) -> Result<()> {

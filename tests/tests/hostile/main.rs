@@ -170,6 +170,7 @@ runwasi_tests::suite! { runwasi_tests::check_alone: calls_wasmtime = Wasmtime, c
         a_large_write_holds_no_worker
         a_large_read_holds_no_worker
         a_large_stream_holds_no_worker
+        copy_from_stream_to_stream_holds_no_worker
         a_large_directory_by_a_stream_holds_no_worker
         a_name_with_many_addresses_holds_no_worker
         a_million_missing_keys_hold_no_worker

@@ -137,6 +137,15 @@ async fn member_that_waits_in_the_kernel_holds_neither_worker_nor_kill() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn killed_member_that_waits_is_held_without_a_worker_for_its_watch() {
+    held_without_a_watch(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn running_member_that_waits_is_held_without_a_worker_for_its_watch() {
+    held_without_a_watch(false).await;
+}
+
+async fn held_without_a_watch(is_killed: bool) {
     // Without a drive no watch runs, as if every worker waited in the kernel.
     let undriven = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let queue = FairQueue::new(1, undriven.handle().clone());
@@ -151,12 +160,57 @@ async fn killed_member_that_waits_is_held_without_a_worker_for_its_watch() {
     });
     timeout(SOON, begun).await.unwrap().unwrap();
     assert_eq!(group.held(), 0);
+    if is_killed {
+        group.abort();
+        timeout(SOON, group.ended_or_held()).await.unwrap();
+    } else {
+        let held = async {
+            while group.held() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let looked = async {
+            tokio::select! {
+                () = held => {}
+                never = group.look_after() => match never {},
+            }
+        };
+        timeout(SOON, looked).await.unwrap();
+    }
+    assert_eq!(group.held(), 1);
+    drop(writer);
+    timeout(SOON, group.ended()).await.unwrap();
+    undriven.shutdown_background();
+}
+
+/// Reads an empty pipe in its drop, which stands for the close of a file without an answer.
+struct SlowDrop(rustix::fd::OwnedFd);
+
+impl Drop for SlowDrop {
+    fn drop(&mut self) {
+        assert_eq!(rustix::io::read(&self.0, &mut [0]), Ok(0));
+    }
+}
+
+// One worker for the drop, and one for the timers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_member_whose_drop_waits_is_held() {
+    let group = group();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (sender, begun) = oneshot::channel();
+    let slow = SlowDrop(reader);
+    group.spawn(async move {
+        let _slow = slow;
+        let _ = sender.send(());
+        std::future::pending().await
+    });
+    timeout(SOON, begun).await.unwrap().unwrap();
     group.abort();
     timeout(SOON, group.ended_or_held()).await.unwrap();
     assert_eq!(group.held(), 1);
     drop(writer);
     timeout(SOON, group.ended()).await.unwrap();
-    undriven.shutdown_background();
+    assert_eq!(group.held(), 0);
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@
 //! | `read-via-stream`, `write-via-stream`, `append-via-stream` | [`PART`] bytes |
 //! | `read-directory` | a batch of entries |
 //!
-//! The file calls are made by the thread that polls the guest, like all of a component.
+//! The file calls are made by the thread that polls the guest, like all of a component. A stream from
+//! the host to the host is copied without the guest, so its steps end turns ([`Steps`]).
 
 use std::{
     fs::File,
@@ -40,6 +41,8 @@ use wasmtime_wasi::{
 use super::files::P3;
 use crate::{
     component::store::Component,
+    paced::Paced,
+    turns::Steps,
     wasi::{
         directory::{Entry, Listing},
         errno,
@@ -107,7 +110,7 @@ fn read(mut store: Store<'_>, file: &Resource<Descriptor>, offset: u64) -> Strea
         Descriptor::Dir(_) => Err(ErrorCode::IsDirectory),
     };
     let opened = file.and_then(|file| match store.data_mut().stream(&file) {
-        None => Ok(Origin::File { file, offset }),
+        None => Ok(Origin::File { file, offset, steps: Steps::default() }),
         Some(Standard::Input(stdin)) => Ok(Origin::Standard(stdin.polled())),
         Some(Standard::Output(_)) => Err(ErrorCode::BadDescriptor),
     });
@@ -143,18 +146,21 @@ enum Origin {
     File {
         file: Arc<File>,
         offset: u64,
+        steps: Steps,
     },
     /// Opened by its name in `/dev`.
-    Standard(PolledStdin),
+    Standard(Paced<PolledStdin>),
 }
 
 impl Origin {
     /// Reads some bytes. None at the end.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::File { file, offset } => {
+            Self::File { file, offset, steps } => {
+                ready!(steps.poll_next(cx));
                 let read = uninterrupted(|| file.read_at(buffer, *offset))?;
                 *offset = offset.saturating_add(read as u64);
+                steps.count(read);
                 Poll::Ready(Ok(read))
             }
             Self::Standard(stdin) => {
@@ -217,7 +223,7 @@ fn write(
         Descriptor::File(opened) => Ok(opened.file.clone()),
     };
     let opened = file.and_then(|file| match store.data_mut().stream(&file) {
-        None => Ok(Target::File(Sink::new(file, offset))),
+        None => Ok(Target::File { sink: Sink::new(file, offset), steps: Steps::default() }),
         Some(Standard::Output(stdout)) => Ok(Target::Standard(stdout.polled())),
         Some(Standard::Input(_)) => Err(ErrorCode::BadDescriptor),
     });
@@ -234,16 +240,24 @@ fn write(
 
 /// Destination of the bytes that a guest writes by a stream.
 enum Target {
-    File(Sink),
+    File {
+        sink: Sink,
+        steps: Steps,
+    },
     /// Opened by its name in `/dev`.
-    Standard(PolledStdout),
+    Standard(Paced<PolledStdout>),
 }
 
 impl Target {
     /// Writes some of the bytes. Returns their number.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::File(sink) => Poll::Ready(sink.write(bytes)),
+            Self::File { sink, steps } => {
+                ready!(steps.poll_next(cx));
+                let written = sink.write(bytes);
+                steps.count(*written.as_ref().unwrap_or(&0));
+                Poll::Ready(written)
+            }
             Self::Standard(stdout) => Pin::new(stdout).poll_write(cx, bytes),
         }
     }

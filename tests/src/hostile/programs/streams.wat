@@ -1,6 +1,7 @@
 ;; A WASI p3 command. A test gives it its work:
 ;; - (call $write): writes 57 MB to the file `data/out` through a stream, or
 ;; - (call $read): reads them back, or
+;; - (call $copy): gives the stream that reads them to a stream that writes them in place, or
 ;; - (call $list): lists its root directory, with LEAST entries at least.
 ;; It traps if anything fails or is incomplete.
 (component
@@ -162,6 +163,14 @@
       (call $end-take (local.get $from))
       (call $ended (local.get $future))
       (call $drop (local.get $file)))
+    (func $copy (local $from i32) (local $to i32)
+      (local.set $from (call $file (i32.const 0) (i32.const 1)))
+      (local.set $to (call $file (i32.const 0) (i32.const 2)))
+      (call $reading (local.get $from) (i64.const 0) (i32.const 192))
+      (call $ended (call $writing (local.get $to) (i32.load (i32.const 192)) (i64.const 0)))
+      (call $ended (i32.load (i32.const 196)))
+      (call $drop (local.get $to))
+      (call $drop (local.get $from)))
     ;; Into a buffer of a million entries of 24 bytes.
     (func $list (local $from i32) (local $future i32) (local $code i32) (local $count i32)
       (call $listing (global.get $root) (i32.const 192))
