@@ -6,6 +6,7 @@ mod confine;
 pub mod credentials;
 mod descriptor;
 mod first_process;
+mod first_program;
 #[cfg(test)]
 mod lease;
 mod loop_device;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     confine::lower_priority,
     credentials::{set_file_credentials, try_file_credentials},
     descriptor::{is_full, watch},
+    first_process::start_first,
     loop_device::LoopDevice,
     mount::unshare_mounts,
     namespaces::{enter_namespace, is_namespace, set_hostname, unshare_namespaces},
