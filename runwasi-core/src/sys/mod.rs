@@ -17,6 +17,7 @@ mod program;
 mod stat;
 pub(crate) mod terminal;
 mod thread;
+mod unix_socket;
 
 #[cfg(test)]
 pub(crate) use self::lease::Lease;
@@ -34,6 +35,7 @@ pub(crate) use self::{
         start_in_cgroups, status_field,
     },
     thread::{in_directory, thread_waits, unshare_file_attributes, waits},
+    unix_socket::{socket_peer, unconnected_socket},
 };
 pub use self::{
     confine::{bound_address_space, close_inherited, confine, end_with_stdin, name_process, seal},
