@@ -199,6 +199,8 @@ fn service_properties(directory: &Path, score: Option<i32>) -> Vec<String> {
         "Type=forking".to_owned(),
         // The delegate is left to itself by a stop of the service, as by that of containerd's.
         "KillMode=process".to_owned(),
+        // Nor does a program of runc's that the kernel has ended for its memory stop it.
+        "OOMPolicy=continue".to_owned(),
         stream("Input", "stdin"),
         stream("Output", "stdout"),
         stream("Error", "stderr"),
@@ -222,9 +224,12 @@ fn starter(command: &Command) -> Command {
 }
 
 /// The same command as a transient service of systemd.
+// Without the default dependencies: at a shutdown of the machine systemd would stop the delegates at
+// once, beside the daemon that ends their containers by them, and start no service for `delete`. So do
+// the scopes of runc's containers.
 fn by_systemd(command: &Command, directory: &Path, flags: &[&str]) -> Command {
     let mut outer = Command::new("systemd-run");
-    outer.args(["--quiet", "--collect"]).args(flags);
+    outer.args(["--quiet", "--collect", "-p", "DefaultDependencies=no"]).args(flags);
     outer.arg("-p").arg(format!("WorkingDirectory={}", directory.display()));
     for (name, value) in command.get_envs() {
         if let Some(value) = value {
@@ -332,7 +337,7 @@ mod tests {
         let args: Vec<_> = outer.get_args().map(|arg| arg.to_str().unwrap()).collect();
         let text = args.join(" ");
         for part in [
-            "-p Type=forking -p WorkingDirectory=/d -E ",
+            "-p DefaultDependencies=no -p Type=forking -p WorkingDirectory=/d -E ",
             "-E TTRPC_ADDRESS=/run/c.sock.ttrpc",
             "-- /bin/sh -c \"$@\"; exit $? sh /bin/shim -namespace n -id c1 -address /run/c.sock start",
         ] {
@@ -347,7 +352,7 @@ mod tests {
         let with = properties(Some(-998));
         assert!(with.contains(&"OOMScoreAdjust=-999".to_owned()), "{with:?}");
         assert_eq!(properties(None), with[..with.len() - 1]);
-        for property in ["KillMode=process", "StandardInput=file:/d/stdin"] {
+        for property in ["KillMode=process", "OOMPolicy=continue", "StandardInput=file:/d/stdin"] {
             assert!(with.contains(&property.to_owned()), "{property}");
         }
     }
