@@ -19,7 +19,8 @@
 //!   for a shim beside them. On v2 the process must be inside, as the parent of a threaded cgroup.
 //! * A process that compiles is in neither: it works for the service that has started this one, as
 //!   the unpacking of an image does, and has a bound of its own.
-//! * Nor is a hook or logger: it is a program of the host, and may outlive the container.
+//! * Nor is a hook, logger or native runtime: it is a program of the host, and may outlive the
+//!   container.
 //! * The kernel's limits are a second line of defence. If they cannot be set, this is logged, and
 //!   the limits of the shim remain.
 

@@ -16,6 +16,7 @@ use std::{
 
 use super::{error::NativeError, oom_score, setting::search_path};
 use crate::{
+    cgroups,
     child::{memory_file, wait_within},
     containerd::shim_client::{self, ShimAddress},
     engine::exit::Exit,
@@ -254,6 +255,8 @@ fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<Vec<u8>, S
     stdin.write_all(input).and_then(|()| stdin.rewind()).map_err(text_of)?;
     let stream = |file: &fs::File| file.try_clone().map(Stdio::from).map_err(text_of);
     command.stdin(stdin).stdout(stream(&stdout)?).stderr(stream(&stderr)?).process_group(0);
+    // A delegate and its containers outlive the guest whose cgroup this process may be in.
+    cgroups::start_outside(&mut command);
     let mut child = command.spawn().map_err(task_limits::named).map_err(text_of)?;
     let status = wait_within(&mut child, Some(limit)).map_err(text_of)?;
     let said = |file: &mut fs::File| {
