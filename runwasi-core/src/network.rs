@@ -346,16 +346,6 @@ impl Network {
         self.own.set(own).map_err(twice).map_err(failed("process of the sandbox"))
     }
 
-    /// Starts the first process of a PID namespace for this sandbox. It lives as long as its handle.
-    /// Blocks as long as it takes to start a thread.
-    pub(crate) fn start_first() -> Result<SandboxProcess, NetworkError> {
-        let reaper = Reaper::get().map_err(failed("thread for the processes of sandboxes"))?;
-        // On the thread that lives as long as this process: the new one ends with its parent.
-        let start = move || SandboxProcess::start_first(&reaper);
-        let started = STARTS.inside(Namespaces::default(), start)?;
-        started.map_err(failed("first process of a PID namespace"))
-    }
-
     /// The pid that containerd is told: its namespaces are the sandbox's. Never 0.
     pub fn pid(&self) -> u32 {
         self.own.get().map_or_else(std::process::id, |own| own.process.pid())

@@ -6,7 +6,7 @@
 //! | a poll of a guest's future | its container ends with status 134, others are not affected |
 //! | a call of containerd or of the manager API | the call fails with `INTERNAL` |
 //! | a task of [`Tasks`](crate::shutdown::Tasks): driver, events, server | the process ends |
-//! | a thread: worker of guests, epoch, namespaces, reaper, main thread | the process ends |
+//! | a thread: worker of guests, epoch, namespaces, reaper, pod-init, main thread | the process ends |
 //!
 //! Without its driver, a container would answer no call and its end would never be reported.
 //! Without its workers, no guest would run. Both look like a healthy process from outside. The end

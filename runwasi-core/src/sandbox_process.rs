@@ -9,7 +9,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io,
     os::fd::OwnedFd,
     sync::{
@@ -80,22 +79,9 @@ impl SandboxProcess {
     /// Starts a process in the namespaces of the calling thread. It ends with this thread at the
     /// latest.
     pub(crate) fn start(reaper: &Reaper) -> io::Result<(Self, Signals)> {
-        Self::start_by(reaper, BareProcess::start)
-    }
-
-    /// Starts the first process of a new PID namespace. Its end kills all others in it.
-    pub(crate) fn start_first(reaper: &Reaper) -> io::Result<Self> {
-        // It reports no signals: those of the sandbox go to the process that containerd knows.
-        Self::start_by(reaper, BareProcess::start_first).map(|(process, _signals)| process)
-    }
-
-    fn start_by(
-        reaper: &Reaper,
-        start: fn() -> io::Result<BareProcess>,
-    ) -> io::Result<(Self, Signals)> {
         // Locked before the start: the reaper finds every process in the table.
         let mut processes = PROCESSES.lock();
-        let process = start().map_err(task_limits::named)?;
+        let process = BareProcess::start().map_err(task_limits::named)?;
         let pid = process.pid();
         let ended = Arc::<AtomicBool>::default();
         let (signals, received) = mpsc::unbounded_channel();
@@ -116,20 +102,11 @@ impl SandboxProcess {
 
     /// A pidfd of the process.
     pub(crate) fn open(&self) -> io::Result<OwnedFd> {
-        self.with_pid(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
-    }
-
-    /// The PID namespace of the process.
-    pub(crate) fn open_pid_namespace(&self) -> io::Result<File> {
-        self.with_pid(|pid| File::open(format!("/proc/{pid}/ns/pid")))
-    }
-
-    fn with_pid<T>(&self, open: impl FnOnce(Pid) -> io::Result<T>) -> io::Result<T> {
         // Under the lock: the process cannot be reaped in between, and its pid be used again.
         let _reaping = PROCESSES.lock();
         let gone = || io::Error::other(format!("process {} of the sandbox has ended", self.pid));
         let pid = Pid::from_raw(self.pid.cast_signed()).filter(|_| !self.has_ended());
-        open(pid.ok_or_else(gone)?)
+        Ok(pidfd_open(pid.ok_or_else(gone)?, PidfdFlags::empty())?)
     }
 }
 
@@ -235,58 +212,6 @@ mod tests {
         assert!(process.has_ended() && process.open().is_err());
         assert!(!Path::new(&format!("/proc/{}", process.pid())).exists(), "a zombie");
         assert!(!other.has_ended() && others.try_recv().is_err());
-    }
-
-    /// Runs a shell in a PID namespace, by util-linux.
-    fn in_namespace(first: &SandboxProcess, script: &str) -> String {
-        let pid = first.pid().to_string();
-        let mut command = std::process::Command::new("nsenter");
-        let output = command.args(["-t", &pid, "-p", "sh", "-c", script]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    /// Processes of the same PID namespace, by their pids outside.
-    fn members(first: &SandboxProcess) -> Vec<String> {
-        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-        let wanted = namespace(&first.pid().to_string()).unwrap();
-        let all = fs::read_dir("/proc").unwrap().flatten();
-        let names = all.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        // A zombie has no namespaces any more, but its parent.
-        let parent = format!("PPid:\t{}\n", first.pid());
-        let is_zombie = |pid: &str| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            status.contains("State:\tZ") && status.contains(&parent)
-        };
-        names
-            .filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()))
-            .filter(|pid| namespace(pid).as_ref() == Some(&wanted) || is_zombie(pid))
-            .collect()
-    }
-
-    #[test]
-    fn first_process_of_a_pid_namespace_reaps_and_ends_all_others() {
-        let first = SandboxProcess::start_first(&Reaper::get().unwrap()).unwrap();
-        let host = fs::read_link("/proc/self/ns/pid").unwrap();
-        assert_ne!(fs::read_link(format!("/proc/{}/ns/pid", first.pid())).unwrap(), host);
-        assert_eq!(members(&first).len(), 1);
-        // The shell is no parent that waits for these: they end before and after it.
-        for script in ["(true &)", "(sleep 0.2 &)", "(sleep 0.1 & sleep 0.05 &)"] {
-            in_namespace(&first, script);
-        }
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while members(&first).len() > 1 {
-            assert!(Instant::now() < deadline, "{:?}", members(&first));
-            sys::pause(Duration::from_millis(10));
-        }
-        in_namespace(&first, "sleep 1000 >/dev/null 2>&1 &");
-        let all = members(&first);
-        assert_eq!(all.len(), 2, "{all:?}");
-        drop(first);
-        let alive = || all.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists());
-        while alive() {
-            assert!(Instant::now() < deadline, "{all:?}");
-            sys::pause(Duration::from_millis(10));
-        }
     }
 
     #[test]

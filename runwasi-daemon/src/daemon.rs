@@ -93,10 +93,28 @@ pub struct Daemon {
     served: AtomicUsize,
     /// Cancelled when the daemon takes no new sandboxes any more.
     retired: CancellationToken,
+    /// Cancelled when another daemon takes them in its place.
+    replaced: CancellationToken,
     /// Cancelled when sandboxes that are being created must not be served either.
     draining: CancellationToken,
     /// Series of this process.
     exposition: Arc<Exposition>,
+}
+
+/// How a daemon comes to take no new sandboxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retirement {
+    /// A successor takes them, and the addresses that only one daemon can have.
+    Replaced,
+    /// No daemon does, until one is started: this one keeps what it serves.
+    Drained,
+}
+
+impl Retirement {
+    /// By the field of a request.
+    pub(crate) fn of(drained: bool) -> Self {
+        if drained { Self::Drained } else { Self::Replaced }
+    }
 }
 
 /// The states of a daemon in the metrics.
@@ -222,6 +240,7 @@ impl Daemon {
             successors,
             served: AtomicUsize::default(),
             retired,
+            replaced: CancellationToken::default(),
             draining,
             exposition,
         }))
@@ -448,13 +467,17 @@ impl Daemon {
     }
 
     /// Takes no new sandboxes from now on. The daemon exits when the last one has ended.
-    pub(crate) fn retire(&self) {
+    pub(crate) fn retire(&self, retirement: Retirement) {
         if !self.retired.is_cancelled() {
             tracing::info!(
                 sandboxes = self.sandboxes.all().len(),
                 "retired: leaving with the last sandbox"
             );
             self.journal.note_daemon("retire", format!("pid {}", std::process::id()));
+        }
+        // First: who sees `retired` asks for this one.
+        if retirement == Retirement::Replaced {
+            self.replaced.cancel();
         }
         self.retired.cancel();
         self.stop_if_done();
@@ -471,8 +494,8 @@ impl Daemon {
             () = self.retired() => {}
             reason = successors.failure() => return Err(DaemonError::NotReloaded { reason }),
         }
-        // A drain cancels `retired` as well, without a successor.
-        if self.draining.is_cancelled() { Err(DaemonError::Leaving) } else { Ok(()) }
+        // Also without a successor: by a drain.
+        if self.replaced.is_cancelled() { Ok(()) } else { Err(DaemonError::Leaving) }
     }
 
     /// Resolves when the daemon takes no new sandboxes any more.
@@ -482,10 +505,7 @@ impl Daemon {
 
     /// Resolves when another daemon takes the new sandboxes in place of this one.
     pub(crate) async fn replaced(&self) {
-        self.retired.cancelled().await;
-        if self.draining.is_cancelled() {
-            std::future::pending::<()>().await;
-        }
+        self.replaced.cancelled().await;
     }
 
     /// Series of this process.

@@ -38,7 +38,7 @@ use tokio::{
 
 use crate::{
     config::Settings,
-    daemon::{Daemon, LEAST_GRACE},
+    daemon::{Daemon, LEAST_GRACE, Retirement},
     journal, limits,
     manager::{client::Client, server},
     metrics::{
@@ -342,7 +342,7 @@ async fn follow(
             received = signals.next() => received,
         };
         match (received, draining) {
-            (Received::Retire, _) => daemon.retire(),
+            (Received::Retire, _) => daemon.retire(Retirement::Replaced),
             (Received::Hangup, _) => tracing::info!("SIGHUP is ignored"),
             (Received::Leave, None) => {
                 supervisor.stopping();
@@ -474,7 +474,7 @@ fn bind_for(path: &Path) -> Result<(Replacement, UnixListener), ServeFailure> {
 fn retire(predecessors: &[PathBuf], program: &'static str) {
     for predecessor in predecessors {
         let client = Client::connect(predecessor, program, RETIRE_PATIENCE);
-        match client.and_then(|client| client.retire()) {
+        match client.and_then(|client| client.retire(false)) {
             Ok(answer) => tracing::info!(pid = answer.pid, version = answer.version, "took over"),
             // Only logged: this daemon serves, even if a predecessor goes on as before.
             Err(error) => tracing::error!(%error, "a predecessor does not retire"),

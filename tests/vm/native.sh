@@ -11,6 +11,8 @@ native_program_runs_and_is_killed_with_its_delegate() {
     local cgroup
     cgroup=$(sed 's/^0:://' "/proc/$(task_pid)/cgroup")
     prints 67108864 cat "/sys/fs/cgroup$cgroup/memory.max"
+    # As of the shims that containerd starts.
+    prints -998 cat "/proc/$(pgrep --full -- "-id $id--native")/oom_score_adj"
     end_guest
     eventually 20 no_delegate
 }

@@ -7,7 +7,6 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::fd::OwnedFd,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt},
         net::{UnixListener, UnixStream},
@@ -131,25 +130,7 @@ pub fn is_alive(path: &Path) -> bool {
 
 /// Pid of the process that has called `listen` on the socket at `path`. Never waits.
 pub fn peer(path: &Path) -> Option<u32> {
-    let socket = unconnected().ok()?;
-    connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
-    Some(
-        rustix::net::sockopt::socket_peercred(&socket)
-            .ok()?
-            .pid
-            .as_raw_nonzero()
-            .get()
-            .cast_unsigned(),
-    )
-}
-
-fn unconnected() -> io::Result<OwnedFd> {
-    Ok(socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?)
+    sys::socket_peer(path)
 }
 
 /// State of a socket path.
@@ -163,7 +144,7 @@ enum Seen {
 /// Tries to connect, without waiting.
 fn look_at(path: &Path) -> io::Result<Seen> {
     use rustix::io::Errno;
-    let socket = unconnected()?;
+    let socket = sys::unconnected_socket()?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
         // `EAGAIN`: the backlog is full, so there is a listener.
         Ok(()) | Err(Errno::AGAIN) => Ok(Seen::Alive),
@@ -259,7 +240,7 @@ fn remove(path: &Path) -> Result<(), BootstrapError> {
 pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     let deadline = Instant::now() + patience;
     loop {
-        let socket = unconnected()?;
+        let socket = sys::unconnected_socket()?;
         match connect(&socket, &SocketAddrUnix::new(path)?) {
             Ok(()) => {
                 // Non-blocking for the connect only, which would wait without a limit otherwise.

@@ -21,7 +21,8 @@
 //!   its memory, and an end by the kernel for a full pod would end it, too.
 //! * A process that compiles is in neither: it works for the service that has started this one, as
 //!   the unpacking of an image does, and has a bound of its own.
-//! * Nor is a hook or logger: it is a program of the host, and may outlive the container.
+//! * Nor is a hook, logger or native runtime: it is a program of the host, and may outlive the
+//!   container.
 //! * The kernel's limits are a second line of defence. If they cannot be set, this is logged, and
 //!   the limits of the shim remain.
 
@@ -52,7 +53,6 @@ use crate::{
     bundle::{cgroups_path::CgroupsPath, resources::ResourcesConfig},
     lock::Mutex,
     runtime::Threads,
-    sandbox_process::SandboxProcess,
     sys::resident_memory,
 };
 
@@ -64,8 +64,8 @@ pub struct Cgroups {
     workers: Threads,
     /// Pid of the sandbox's process while it lives. It may come later than this value.
     sandbox: Box<SandboxPid>,
-    /// First process of the PID namespace that native containers share, if there is one.
-    first: Mutex<Weak<SandboxProcess>>,
+    /// Pid of the first process of the PID namespace that native containers share, while it lives.
+    first: Mutex<Box<SandboxPid>>,
     /// True while the cgroup of a container is in use. Locked for the change only.
     taken: Mutex<bool>,
     /// Containers that can give their cgroup when that container ends.
@@ -218,22 +218,22 @@ impl Cgroups {
             hierarchies: Hierarchies::new(root, version, own),
             workers,
             sandbox,
-            first: Mutex::default(),
+            first: Mutex::new(Box::new(|| None)),
             taken: Mutex::default(),
             successors: Mutex::default(),
         }
     }
 
-    /// Notes the first process of the PID namespace that native containers share from now on.
-    pub(crate) fn set_first(&self, first: &Arc<SandboxProcess>) {
-        *self.first.lock() = Arc::downgrade(first);
+    /// Notes the PID namespace that native containers share from now on. `first` tells the pid of its
+    /// first process, while that lives.
+    pub(crate) fn set_first(&self, first: impl Fn() -> Option<u32> + Send + Sync + 'static) {
+        *self.first.lock() = Box::new(first);
     }
 
     /// This process, and those of its sandbox that live. They begin in the cgroup of this one, which
     /// they would keep, and clients look for the container's cgroup by their pid.
     fn processes(&self) -> Vec<u32> {
-        let first = self.first.lock().upgrade().filter(|first| !first.has_ended());
-        let first = first.map(|first| first.pid());
+        let first = (self.first.lock())();
         [Some(process::id()), (self.sandbox)(), first].into_iter().flatten().collect()
     }
 
@@ -445,10 +445,11 @@ mod tests {
         let joined = fixture.join("{}", false).unwrap();
         let of_sandbox = fixture.sandbox.pid().to_string();
         assert_eq!(last("k8s/c1"), of_sandbox);
-        let first = Arc::new(Network::start_first().unwrap());
-        fixture.cgroups.set_first(&first);
+        let first = Arc::new(72);
+        let living = Arc::downgrade(&first);
+        fixture.cgroups.set_first(move || living.upgrade().as_deref().copied());
         drop(joined);
-        assert_eq!(last("pods/shim"), first.pid().to_string());
+        assert_eq!(last("pods/shim"), "72");
         drop(first);
         let joined = fixture.join_at(CgroupsPath::Root("k8s/c2".into()), "{}", false).unwrap();
         assert_eq!(last("k8s/c2"), of_sandbox, "the other has ended");

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{error::NativeError, launcher::Launcher, process, record::Record, socket};
+use super::{error::NativeError, launcher::Launcher, oom_score, process, record::Record, socket};
 use crate::{
     blocking::blocking,
     containerd::shim_client::{ShimAddress, ShimClient},
@@ -104,10 +104,11 @@ impl Delegate {
         let start = move || {
             directory.make()?;
             let log = directory.open_log()?;
-            directory.record.address = starting.start(&delegate_id, directory.path())?;
-            Ok((directory, log))
+            let score = starting.oom_score();
+            directory.record.address = starting.start(&delegate_id, directory.path(), score)?;
+            Ok((directory, log, score))
         };
-        let (directory, log) = blocking(start, |error| launcher.failed(error)).await?;
+        let (directory, log, score) = blocking(start, |error| launcher.failed(error)).await?;
         let place = directory.path().to_owned();
         let address = directory.record.address.clone();
         let delegate = match Self::connect(launcher.clone(), id, place, address).await {
@@ -118,6 +119,12 @@ impl Delegate {
             }
         };
         directory.keep();
+        if let Some(score) = score
+            && let Err(error) = oom_score::set(delegate.pid, score)
+        {
+            let pid = delegate.pid;
+            tracing::warn!(%error, pid, "the OOM score of a native runtime stays as it is");
+        }
         tasks.spawn(follow_log(log, delegate.clone()));
         tracing::debug!(pid = delegate.pid, "a native runtime has started");
         Ok(delegate)
@@ -136,9 +143,6 @@ impl Delegate {
         let process = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
         let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| gone())?;
         let pidfd = sys::watch(fs::File::from(pidfd)).map_err(other)?;
-        if launcher.keeps_oom_score {
-            copy_oom_score(pid);
-        }
         let memory = OnceCell::new();
         let left = CancellationToken::new();
         Ok(Self { launcher, client, id, address, directory, pid, pidfd, memory, left })
@@ -244,15 +248,6 @@ impl Delegate {
         };
         // An error: our process is ending, and `delete` does the same.
         let _: Result<(), ()> = blocking(work, drop).await;
-    }
-}
-
-/// Gives a process the OOM score of this one. Its `start` has given it one more than its parent's.
-fn copy_oom_score(pid: u32) {
-    let copied = fs::read("/proc/self/oom_score_adj")
-        .and_then(|score| fs::write(format!("/proc/{pid}/oom_score_adj"), score));
-    if let Err(error) = copied {
-        tracing::warn!(%error, pid, "the OOM score of a native runtime stays as it is");
     }
 }
 

@@ -14,8 +14,9 @@ use std::{
     time::Duration,
 };
 
-use super::{error::NativeError, setting::search_path};
+use super::{error::NativeError, oom_score, setting::search_path};
 use crate::{
+    cgroups,
     child::{memory_file, wait_within},
     containerd::shim_client::{self, ShimAddress},
     engine::exit::Exit,
@@ -42,20 +43,34 @@ pub(crate) struct Launcher {
     pub(crate) ttrpc_address: String,
     /// Options of runc's type for `start`, as a protobuf `Any`: the cgroup of the delegate.
     pub(crate) options: Vec<u8>,
-    /// True if the delegate gets the OOM score of this process.
+    /// True if the delegate gets the OOM score of this process, which is that of a shim.
     pub(crate) keeps_oom_score: bool,
 }
 
 impl Launcher {
-    /// Starts the delegate `id` in its directory and returns its address. Blocks.
-    pub(crate) fn start(&self, id: &str, directory: &Path) -> Result<ShimAddress, NativeError> {
+    /// The OOM score of its delegates, as far as it can be known.
+    pub(super) fn oom_score(&self) -> Option<i32> {
+        match self.keeps_oom_score {
+            true => oom_score::own(),
+            false => oom_score::of_shims(&self.grpc_address),
+        }
+    }
+
+    /// Starts the delegate `id` in its directory and returns its address. Where systemd starts it, it
+    /// has this OOM score. Blocks.
+    pub(crate) fn start(
+        &self,
+        id: &str,
+        directory: &Path,
+        score: Option<i32>,
+    ) -> Result<ShimAddress, NativeError> {
         if is_restricted() && !Path::new(SYSTEMD).exists() {
             return Err(NativeError::Restricted);
         }
         let started = match self.options.is_empty() {
-            true => self.start_by_trial(id, directory),
+            true => self.start_by_trial(id, directory, score),
             // A program would not refuse the other form, but read something else in it.
-            false => self.start_with(self.takes_params(), id, directory),
+            false => self.start_with(self.takes_params(), (id, directory), score),
         };
         let stdout = started.map_err(|reason| self.failed(reason))?;
         let unknown = || self.failed(format!("prints no address: {:?}", text(&stdout)));
@@ -63,11 +78,16 @@ impl Launcher {
     }
 
     /// Finds out by a try which form of input the program takes.
-    fn start_by_trial(&self, id: &str, directory: &Path) -> Result<Vec<u8>, String> {
+    fn start_by_trial(
+        &self,
+        id: &str,
+        directory: &Path,
+        score: Option<i32>,
+    ) -> Result<Vec<u8>, String> {
         // Relaxed: a wrong guess costs a second try.
         let takes_params = TAKES_PARAMS.load(Ordering::Relaxed);
-        self.start_with(takes_params, id, directory).or_else(|first| {
-            let again = self.start_with(!takes_params, id, directory);
+        self.start_with(takes_params, (id, directory), score).or_else(|first| {
+            let again = self.start_with(!takes_params, (id, directory), score);
             TAKES_PARAMS.store(takes_params ^ again.is_ok(), Ordering::Relaxed);
             // One of the errors may only be about the form that the program does not take.
             again.map_err(|second| format!("{first}; {second}"))
@@ -83,7 +103,12 @@ impl Launcher {
         is_since_2_3(&String::from_utf8_lossy(&told))
     }
 
-    fn start_with(&self, params: bool, id: &str, directory: &Path) -> Result<Vec<u8>, String> {
+    fn start_with(
+        &self,
+        params: bool,
+        (id, directory): (&str, &Path),
+        score: Option<i32>,
+    ) -> Result<Vec<u8>, String> {
         let command = self.command(id, directory, &["start"]);
         let input = match params {
             true => {
@@ -94,7 +119,7 @@ impl Launcher {
         };
         match is_restricted() {
             false => run(command, &input, START_LIMIT),
-            true => start_service(&command, directory, &input),
+            true => start_service(&command, directory, &input, score),
         }
     }
 
@@ -149,31 +174,63 @@ fn is_restricted() -> bool {
 
 /// Has systemd start the delegate as a service that lasts as long as the delegate. Its streams are
 /// files in its directory: `systemd-run` returns before the end, and could not connect them to ours.
-fn start_service(command: &Command, directory: &Path, input: &[u8]) -> Result<Vec<u8>, String> {
+fn start_service(
+    command: &Command,
+    directory: &Path,
+    input: &[u8],
+    score: Option<i32>,
+) -> Result<Vec<u8>, String> {
     let text_of = |error: io::Error| error.to_string();
     let file = |name: &str| directory.join(name);
     fs::write(file("stdin"), input).map_err(text_of)?;
-    let stream =
-        |stream: &str, name: &str| format!("Standard{stream}=file:{}", file(name).display());
-    // The delegate is left to itself by a stop of the service, as by that of containerd's.
-    let properties = [
-        "Type=forking".to_owned(),
-        "KillMode=process".to_owned(),
-        stream("Input", "stdin"),
-        stream("Output", "stdout"),
-        stream("Error", "stderr"),
-    ];
+    let properties = service_properties(directory, score);
     let flags: Vec<&str> = properties.iter().flat_map(|property| ["-p", property]).collect();
-    let started = run(by_systemd(command, directory, &flags), &[], START_LIMIT);
+    let starter = starter(command);
+    let started = run(by_systemd(&starter, directory, &flags), &[], START_LIMIT);
     let said = |name: &str| fs::read(file(name)).unwrap_or_default();
     started.map_err(|reason| format!("{reason} {}", text(&said("stderr"))))?;
     Ok(said("stdout"))
 }
 
+fn service_properties(directory: &Path, score: Option<i32>) -> Vec<String> {
+    let stream = |stream: &str, name: &str| {
+        format!("Standard{stream}=file:{}", directory.join(name).display())
+    };
+    let mut properties = vec![
+        "Type=forking".to_owned(),
+        // The delegate is left to itself by a stop of the service, as by that of containerd's.
+        "KillMode=process".to_owned(),
+        // Nor does a program of runc's that the kernel has ended for its memory stop it.
+        "OOMPolicy=continue".to_owned(),
+        stream("Input", "stdin"),
+        stream("Output", "stdout"),
+        stream("Error", "stderr"),
+    ];
+    properties.extend(score.map(|score| format!("OOMScoreAdjust={}", oom_score::below(score))));
+    properties
+}
+
+/// The command as the child of a shell: the program gives the delegate one more than the OOM score of
+/// its parent, which would be systemd's own.
+fn starter(command: &Command) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    // A shell may execute a last command in its own place.
+    shell.args(["-c", "\"$@\"; exit $?", "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            shell.env(name, value);
+        }
+    }
+    shell
+}
+
 /// The same command as a transient service of systemd.
+// Without the default dependencies: at a shutdown of the machine systemd would stop the delegates at
+// once, beside the daemon that ends their containers by them, and start no service for `delete`. So do
+// the scopes of runc's containers.
 fn by_systemd(command: &Command, directory: &Path, flags: &[&str]) -> Command {
     let mut outer = Command::new("systemd-run");
-    outer.args(["--quiet", "--collect"]).args(flags);
+    outer.args(["--quiet", "--collect", "-p", "DefaultDependencies=no"]).args(flags);
     outer.arg("-p").arg(format!("WorkingDirectory={}", directory.display()));
     for (name, value) in command.get_envs() {
         if let Some(value) = value {
@@ -198,6 +255,8 @@ fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<Vec<u8>, S
     stdin.write_all(input).and_then(|()| stdin.rewind()).map_err(text_of)?;
     let stream = |file: &fs::File| file.try_clone().map(Stdio::from).map_err(text_of);
     command.stdin(stdin).stdout(stream(&stdout)?).stderr(stream(&stderr)?).process_group(0);
+    // A delegate and its containers outlive the guest whose cgroup this process may be in.
+    cgroups::start_outside(&mut command);
     let mut child = command.spawn().map_err(task_limits::named).map_err(text_of)?;
     let status = wait_within(&mut child, Some(limit)).map_err(text_of)?;
     let said = |file: &mut fs::File| {
@@ -277,16 +336,38 @@ mod tests {
             keeps_oom_score: false,
         };
         let inner = launcher.command("c1", Path::new("/d"), &["start"]);
-        let outer = by_systemd(&inner, Path::new("/d"), &["-p", "Type=forking"]);
+        let outer = by_systemd(&starter(&inner), Path::new("/d"), &["-p", "Type=forking"]);
         let args: Vec<_> = outer.get_args().map(|arg| arg.to_str().unwrap()).collect();
         let text = args.join(" ");
         for part in [
-            "-p Type=forking -p WorkingDirectory=/d -E ",
+            "-p DefaultDependencies=no -p Type=forking -p WorkingDirectory=/d -E ",
             "-E TTRPC_ADDRESS=/run/c.sock.ttrpc",
-            "-- /bin/shim -namespace n -id c1 -address /run/c.sock start",
+            "-- /bin/sh -c \"$@\"; exit $? sh /bin/shim -namespace n -id c1 -address /run/c.sock start",
         ] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains("NOTIFY_SOCKET"), "{text}");
+    }
+
+    #[test]
+    fn a_service_has_the_score_from_which_its_program_makes_that_of_the_delegate() {
+        let properties = |score| service_properties(Path::new("/d"), score);
+        let with = properties(Some(-998));
+        assert!(with.contains(&"OOMScoreAdjust=-999".to_owned()), "{with:?}");
+        assert_eq!(properties(None), with[..with.len() - 1]);
+        for property in ["KillMode=process", "OOMPolicy=continue", "StandardInput=file:/d/stdin"] {
+            assert!(with.contains(&property.to_owned()), "{property}");
+        }
+    }
+
+    #[test]
+    fn the_program_is_a_child_of_its_starter_and_its_status_is_told() {
+        let limit = Duration::from_secs(20);
+        // Of the shell in between the number is neither this process's nor 1.
+        let parent = run(starter(&shell("echo $PPID")), &[], limit).unwrap();
+        let parent: u32 = String::from_utf8(parent).unwrap().trim().parse().unwrap();
+        assert!(parent != std::process::id() && parent != 1);
+        let error = run(starter(&shell("echo no luck >&2; exit 3")), &[], limit).unwrap_err();
+        assert_eq!(error, "exit status: 3: no luck");
     }
 }

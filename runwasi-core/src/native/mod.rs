@@ -17,6 +17,7 @@
 //! | `error` | why there is no native container |
 //! | `detect` | which programs are native |
 //! | `launcher` | the command lines of the delegate's program |
+//! | `oom_score` | the OOM score of the delegate |
 //! | `delegate` | the running delegate, from its start to its end |
 //! | `orphan` | a container whose server was killed |
 //! | `process` | the processes of a delegate, found by its directory |
@@ -27,6 +28,7 @@ pub(crate) mod delegate;
 pub(crate) mod detect;
 pub mod error;
 pub(crate) mod launcher;
+mod oom_score;
 pub(crate) mod orphan;
 #[cfg(test)]
 pub(crate) mod played;
@@ -45,7 +47,7 @@ pub struct NativeHost {
     /// True if runtime options cannot choose another program.
     pub fixed: bool,
     /// True if the server is a shim and has its OOM score, one above containerd's: its delegates get
-    /// the same, where their `start` would add another one.
+    /// the same. Those of another server get what a shim has.
     pub is_shim: bool,
     /// containerd's gRPC socket.
     pub grpc_address: String,

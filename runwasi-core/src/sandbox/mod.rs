@@ -14,6 +14,7 @@ pub(crate) mod native_container;
 mod native_end;
 mod native_execs;
 mod pid_namespace;
+mod pod_init;
 pub mod records;
 pub mod report;
 mod signals;

@@ -243,7 +243,9 @@ impl Sandbox {
         }
         let shared = self.shared.pids.get().await?;
         if let Some(cgroups) = &self.shared.host.cgroups {
-            cgroups.set_first(shared.first());
+            let first = Arc::downgrade(shared.first());
+            let living = move || first.upgrade().filter(|first| !first.has_ended());
+            cgroups.set_first(move || Some(living()?.pid()));
         }
         let path = shared.path();
         change_config(bundle, move |bundle| join_pid_namespace(bundle, &path)).await?;

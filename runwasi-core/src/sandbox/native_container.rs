@@ -44,8 +44,10 @@ pub(crate) struct NativeContainer {
     pub(crate) pid: u32,
     /// The init's streams.
     pub(crate) stdio: StdioPaths,
-    /// The init's exit. Set by one task, which waits for it.
-    pub(super) exit: watch::Sender<Option<Exit>>,
+    /// The init's exit. The first one that is known stays.
+    exit: watch::Sender<Option<Exit>>,
+    /// True once the exit is in the log.
+    exit_told: AtomicBool,
     /// Its execs that have not been deleted. Their ends are told if the delegate is killed.
     pub(super) execs: NativeExecs,
     /// Trace of the init's start.
@@ -58,8 +60,12 @@ pub(crate) struct NativeContainer {
     exit_line: Mutex<ExitLine>,
     /// Cancelled when the container is deleted.
     pub(super) deleted: CancellationToken,
+    /// Held while its exit is written into its bundle, and for the note of its deletion.
+    pub(super) leaving: tokio::sync::Mutex<()>,
     /// True once it is being removed after the death of its delegate.
     orphaned: AtomicBool,
+    /// Cancelled when that is done, and its exits are told.
+    pub(super) removed: CancellationToken,
     /// True once a client has asked about its end during a stop (`sandbox::stop`).
     asked_about: AtomicBool,
     _counted: CountedNative,
@@ -104,13 +110,16 @@ impl NativeContainer {
             pid,
             stdio,
             exit,
+            exit_told: AtomicBool::new(false),
             execs: NativeExecs::default(),
             trace,
             kills: kills.map(Arc::new),
             started,
             exit_line: Mutex::default(),
             deleted,
+            leaving: tokio::sync::Mutex::default(),
             orphaned: AtomicBool::new(false),
+            removed: CancellationToken::new(),
             asked_about: AtomicBool::new(false),
             _counted: lives::native_container(),
         }
@@ -177,15 +186,25 @@ impl NativeContainer {
         status.signal().map_or(Cause::Exit, Cause::Signal)
     }
 
-    /// Sets the init's exit, unless it is known. Without a cause, that of its status.
-    pub(crate) fn set_exit(&self, exit: Exit, cause: Option<Cause<'static>>) {
-        let is_new = self.exit.send_if_modified(|known| {
+    /// Keeps the init's exit that the delegate has told, unless one is known. Returns the one that stays.
+    // Before anything that waits: the delegate may end at any time, and its containers are taken for
+    // killed ones then.
+    pub(crate) fn keep_exit(&self, exit: Exit) -> Exit {
+        let mut kept = exit;
+        self.exit.send_if_modified(|known| {
             let is_new = known.is_none();
-            known.get_or_insert(exit);
+            kept = *known.get_or_insert(exit);
             is_new
         });
-        if is_new {
-            self.tell_init_exit(exit.status, cause);
+        kept
+    }
+
+    /// Keeps the init's exit and logs it once. Without a cause, that of its status.
+    // Relaxed: the flag guards no other data.
+    pub(crate) fn set_exit(&self, exit: Exit, cause: Option<Cause<'static>>) {
+        let kept = self.keep_exit(exit);
+        if !self.exit_told.swap(true, Ordering::Relaxed) {
+            self.tell_init_exit(kept.status, cause);
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::{Sandbox, Shared, error::SandboxError, native_container::NativeContainer};
 use crate::{
     blocking::blocking,
+    container::left_exit,
     containerd::shim_client::has_code,
     engine::{
         exit::{Exit, ExitStatus},
@@ -30,7 +31,10 @@ pub(super) const REMOVAL: Duration = Duration::from_secs(10);
 impl Sandbox {
     /// Forgets a native container that its delegate has deleted.
     pub(crate) async fn native_deleted(&self, container: &Arc<NativeContainer>) {
+        // What is left in the bundle after this would be found in the next one of its name.
+        let leaving = container.leaving.lock().await;
         container.deleted.cancel();
+        drop(leaving);
         remove_record(container.bundle.clone()).await;
         let removed = self.shared.change(|containers| containers.remove(&container.id));
         // Of several deletions one has removed it.
@@ -55,7 +59,8 @@ impl Sandbox {
 
     /// Deletes a container of a killed delegate. Its leftovers are gone already.
     pub(crate) async fn delete_orphan(&self, container: &Arc<NativeContainer>) -> Option<Exit> {
-        // After `follow_end` has removed what was left of it.
+        // Its exit may have been known before.
+        end_orphan(&self.shared, container).await;
         let exit = container.wait().await?;
         let process = container.info(None);
         self.shared.host.publisher.publish(Event::Deleted { process, exit });
@@ -115,9 +120,11 @@ impl Sandbox {
 pub(super) async fn follow_exit(container: Arc<NativeContainer>) {
     match wait(&container, "").await {
         Some(Ok(exit)) => {
+            container.keep_exit(exit);
             // Before containerd deletes it, and its cgroup with it.
             container.look_for_oom().await;
             container.set_exit(exit, None);
+            leave_exit(&container).await;
         }
         // The container is being deleted, or its delegate is ending.
         Some(Err(error)) => tracing::debug!(%error, container = %container.id, "no exit"),
@@ -169,16 +176,30 @@ pub(super) async fn follow_end(shared: Weak<Shared>, delegate: Arc<Delegate>) {
     delegate.leave();
 }
 
-/// Removes what is left of a container of a delegate that was killed, and tells its exits. Once, also if
-/// it is called again.
+/// Removes what is left of a container of a delegate that was killed, and tells its exits. Once: another
+/// call waits for the first.
 pub(super) async fn end_orphan(shared: &Shared, container: &NativeContainer) {
     if !container.claim_removal() {
+        container.removed.cancelled().await;
         return;
     }
     let launcher = container.delegate.launcher.clone();
     // Without a result: an error is in the log.
     remove_left(launcher, container.id.clone(), container.bundle.clone()).await;
     tell_exits(shared, container);
+    leave_exit(container).await;
+    container.removed.cancel();
+}
+
+/// Leaves the exit of a container in its bundle for `delete`: this process and the delegate may both be
+/// killed before the container is deleted.
+async fn leave_exit(container: &NativeContainer) {
+    let _leaving = container.leaving.lock().await;
+    let Some(exit) = container.exit().filter(|_| !container.deleted.is_cancelled()) else { return };
+    let bundle = container.bundle.clone();
+    if let Err(error) = blocking(move || left_exit::write(&bundle, exit), |lost| lost).await {
+        tracing::warn!(%error, container = %container.id, "cannot leave an exit");
+    }
 }
 
 /// Has the program kill and remove what is left of a container. True if nothing is.
@@ -208,9 +229,12 @@ fn tell_exits(shared: &Shared, container: &NativeContainer) {
             publish(Some(exec));
         }
     }
-    if container.exit().is_none() {
-        publish(None);
-        container.set_exit(killed, cause);
+    match container.exit() {
+        Some(told) => container.set_exit(told, None),
+        None => {
+            publish(None);
+            container.set_exit(killed, cause);
+        }
     }
 }
 

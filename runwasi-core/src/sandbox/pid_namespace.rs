@@ -4,41 +4,37 @@
 //! the first native container that shares makes the namespace. The end of its first process kills all
 //! containers in it, and the next container makes another one.
 
-use std::{fs::File, os::fd::AsRawFd, path::PathBuf, process, sync::Arc};
+use std::{os::fd::AsRawFd, path::PathBuf, process, sync::Arc};
 
 use tokio::sync::Mutex;
 
-use crate::{
-    blocking::blocking,
-    network::{Network, NetworkError},
-    sandbox_process::SandboxProcess,
-};
+use super::pod_init::PodInit;
+use crate::{blocking::blocking, network::NetworkError};
 
 /// Its first process, which ends with the value.
 pub(super) struct PidNamespace {
-    first: Arc<SandboxProcess>,
-    /// Kept open for [`Self::path`].
-    opened: File,
+    first: Arc<PodInit>,
 }
 
 impl PidNamespace {
-    /// Blocks as long as it takes to start a thread.
+    /// Blocks as long as it takes to start a thread and a program.
     fn make() -> Result<Self, NetworkError> {
-        let failed = |source| NetworkError::Enter { what: "PID namespace", source };
-        let first = Arc::new(Network::start_first()?);
-        let opened = first.open_pid_namespace().map_err(failed)?;
-        Ok(Self { first, opened })
+        let failed =
+            |source| NetworkError::Enter { what: "first process of a PID namespace", source };
+        let first = Arc::new(PodInit::start().map_err(failed)?);
+        tracing::debug!(pid = first.pid(), "a PID namespace has its first process");
+        Ok(Self { first })
     }
 
     /// Its first process.
-    pub(super) fn first(&self) -> &Arc<SandboxProcess> {
+    pub(super) fn first(&self) -> &Arc<PodInit> {
         &self.first
     }
 
     /// A path to it, as long as the value lives.
     // Not by the pid of the first process, which another process may have after its end.
     pub(super) fn path(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", process::id(), self.opened.as_raw_fd()).into()
+        format!("/proc/{}/fd/{}", process::id(), self.first.namespace().as_raw_fd()).into()
     }
 }
 

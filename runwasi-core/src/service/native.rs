@@ -164,6 +164,16 @@ impl Native {
         answer
     }
 
+    /// Notes an exit that the caller is told.
+    fn note_exit(&self, exec: &str, ended: &WaitResponse) {
+        match exec {
+            "" => {
+                self.container.keep_exit(of_wait(ended));
+            }
+            exec => self.container.exec_ended(exec, of_wait(ended)),
+        }
+    }
+
     /// `State`.
     pub(super) async fn state(
         &self,
@@ -171,7 +181,17 @@ impl Native {
         request: &StateRequest,
     ) -> ttrpc::Result<StateResponse> {
         self.note_question(&request.exec_id);
-        let answer = self.forward("State", context, request).await;
+        let answer: ttrpc::Result<StateResponse> = self.forward("State", context, request).await;
+        if let Ok(state) = &answer
+            && state.status.enum_value() == Ok(Status::STOPPED)
+        {
+            let ended = WaitResponse {
+                exit_status: state.exit_status,
+                exited_at: state.exited_at.clone(),
+                ..WaitResponse::default()
+            };
+            self.note_exit(&request.exec_id, &ended);
+        }
         if answer.is_ok() || !self.is_orphan() {
             return answer;
         }
@@ -202,7 +222,7 @@ impl Native {
         let answer: ttrpc::Result<WaitResponse> = self.forward("Wait", context, request).await;
         self.note_question(&request.exec_id);
         if let Ok(ended) = &answer {
-            self.container.exec_ended(&request.exec_id, of_wait(ended));
+            self.note_exit(&request.exec_id, ended);
         }
         if answer.is_ok() || !self.is_orphan() {
             return answer;

@@ -30,8 +30,6 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::first_process::clone_first;
-
 /// A process started by [`BareProcess::start`]. Dropping it leaves the process as it is.
 #[derive(Debug)]
 pub(crate) struct BareProcess {
@@ -81,22 +79,10 @@ impl BareProcess {
     /// Starts a process in the namespaces of the calling thread. It gets SIGKILL when this thread
     /// ends.
     pub(crate) fn start() -> io::Result<Self> {
-        // SAFETY: all signals are blocked, and the word lives until the process has been reaped.
-        Self::start_by(|signal| unsafe { clone_bare(signal) })
-    }
-
-    /// Starts the first process of a new PID namespace, which ends with the calling thread as well.
-    /// It reports no signal.
-    pub(crate) fn start_first() -> io::Result<Self> {
-        // SAFETY: all signals are blocked.
-        Self::start_by(|_| unsafe { clone_first() })
-    }
-
-    /// Calls `clone` with all signals blocked, and the word that the process may write.
-    fn start_by(clone: impl FnOnce(*mut u32) -> isize) -> io::Result<Self> {
         let shared: &'static Shared = Box::leak(Box::default());
-        let before = set_signal_mask(ALL)?;
-        let result = clone(shared.signal.as_ptr());
+        let before = block_signals()?;
+        // SAFETY: all signals are blocked, and the word lives until the process has been reaped.
+        let result = unsafe { clone_bare(shared.signal.as_ptr()) };
         set_signal_mask(before)?;
         match u32::try_from(result) {
             Ok(pid) => Ok(Self { pid, shared }),
@@ -176,6 +162,11 @@ fn wait(kind: libc::idtype_t, id: u32, options: libc::c_int) -> io::Result<libc:
             return Err(error);
         }
     }
+}
+
+/// Blocks all signals of the calling thread and returns the mask before. Allocates nothing.
+pub(super) fn block_signals() -> io::Result<u64> {
+    set_signal_mask(ALL)
 }
 
 /// Replaces the signal mask of the calling thread and returns the mask before.

@@ -6,6 +6,7 @@ mod confine;
 pub mod credentials;
 mod descriptor;
 mod first_process;
+mod first_program;
 #[cfg(test)]
 mod lease;
 mod loop_device;
@@ -16,6 +17,7 @@ mod program;
 mod stat;
 pub(crate) mod terminal;
 mod thread;
+mod unix_socket;
 
 #[cfg(test)]
 pub(crate) use self::lease::Lease;
@@ -24,6 +26,7 @@ pub(crate) use self::{
     confine::lower_priority,
     credentials::{set_file_credentials, try_file_credentials},
     descriptor::{has_event, is_full, watch},
+    first_process::start_first,
     loop_device::LoopDevice,
     mount::unshare_mounts,
     namespaces::{
@@ -34,6 +37,7 @@ pub(crate) use self::{
         start_in_cgroups, status_field,
     },
     thread::{in_directory, thread_waits, unshare_file_attributes, waits},
+    unix_socket::{socket_peer, unconnected_socket},
 };
 pub use self::{
     confine::{

@@ -24,7 +24,7 @@ pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
     let deadline = Instant::now() + limit;
     let daemons = node.daemons(false)?;
     if let Some(daemon) = current(&daemons) {
-        node.client(&daemon.socket)?.retire()?;
+        node.client(&daemon.socket)?.retire(true)?;
         let activated = daemon.answer.status().is_some_and(|status| status.activated);
         if activated {
             note(&socket_stays_open());

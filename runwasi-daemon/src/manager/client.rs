@@ -15,7 +15,7 @@ use super::{
     Method, PROTOCOL, SERVICE,
     messages::{
         CreateRequest, DeleteReply, DeleteRequest, ListReply, MetricsReply, MetricsRequest, Plain,
-        SandboxReply, VersionReply,
+        RetireRequest, SandboxReply, VersionReply,
     },
     reports::{
         ContainersReply, ContainersRequest, EventsReply, EventsRequest, SandboxReport, StatusReply,
@@ -117,9 +117,9 @@ impl Client {
         self.call(Method::List, &Plain { protocol: PROTOCOL })
     }
 
-    /// Tells the daemon to take no new sandboxes.
-    pub fn retire(&self) -> Result<VersionReply, ClientError> {
-        self.call(Method::Retire, &Plain { protocol: PROTOCOL })
+    /// Tells the daemon to take no new sandboxes. `drained`: it has no successor.
+    pub fn retire(&self, drained: bool) -> Result<VersionReply, ClientError> {
+        self.call(Method::Retire, &RetireRequest { protocol: PROTOCOL, drained })
     }
 
     /// Asks for a successor of the daemon. Returns when it serves, or with the reason of its

@@ -107,6 +107,17 @@ pub struct Plain {
     pub protocol: u32,
 }
 
+/// Asks a daemon to take no new sandboxes any more.
+#[derive(Clone, PartialEq, Message)]
+pub struct RetireRequest {
+    /// [`super::PROTOCOL`].
+    #[prost(uint32, tag = "1")]
+    pub protocol: u32,
+    /// True if the daemon has no successor: what it alone serves, it serves to its end.
+    #[prost(bool, tag = "2")]
+    pub drained: bool,
+}
+
 /// All sandboxes of a daemon.
 #[derive(Clone, PartialEq, Message)]
 pub struct ListReply {
@@ -190,4 +201,4 @@ macro_rules! requests {
     };
 }
 
-requests!(CreateRequest, DeleteRequest, MetricsRequest, Plain);
+requests!(CreateRequest, DeleteRequest, MetricsRequest, Plain, RetireRequest);

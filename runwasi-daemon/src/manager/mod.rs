@@ -41,7 +41,7 @@ pub enum Method {
     List,
     /// Identify the daemon: [`messages::Plain`], [`messages::VersionReply`].
     Version,
-    /// Take no new sandboxes any more: [`messages::Plain`], [`messages::VersionReply`].
+    /// Take no new sandboxes any more: [`messages::RetireRequest`], [`messages::VersionReply`].
     Retire,
     /// Ask for a successor with the settings of now, which retires this daemon:
     /// [`messages::Plain`], [`messages::VersionReply`].

@@ -27,9 +27,9 @@ use tokio::net::UnixStream;
 use super::{
     Method, PROTOCOL, SERVICE,
     connections::{Connection, ConnectionLimit},
-    messages::{DeleteReply, ListReply, Plain, Request, SandboxReply, VersionReply},
+    messages::{DeleteReply, ListReply, Plain, Request, RetireRequest, SandboxReply, VersionReply},
 };
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::{Daemon, DaemonError, Retirement};
 
 /// Serves the manager API on one socket until the server is dropped or stopped. At most `most`
 /// clients are connected at the same time.
@@ -139,8 +139,8 @@ impl Handler {
                 version().encode_to_vec()
             }
             Method::Retire => {
-                decode::<Plain>(payload)?;
-                daemon.retire();
+                let request: RetireRequest = decode(payload)?;
+                daemon.retire(Retirement::of(request.drained));
                 version().encode_to_vec()
             }
             Method::Status => daemon.status(&decode(payload)?).await.encode_to_vec(),

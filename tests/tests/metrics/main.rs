@@ -30,7 +30,8 @@ runwasi_tests::suite! { crate::check_scraped: scraped = Wasmtimed; {
         requests_in_flight_are_counted_until_their_last_byte;
     takeover:
         successor_serves_the_series_of_its_predecessor
-        killed_daemon_leaves_its_port_to_the_next;
+        killed_daemon_leaves_its_port_to_the_next
+        drained_daemon_serves_its_series_to_its_end_or_to_a_successor;
 }}
 
 runwasi_tests::suite! { crate::check_scraped: component = WasmtimedComponent; {

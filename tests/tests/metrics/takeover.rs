@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Containers;
+use runwasi_tests::ask::command;
 use runwasi_tests::exposition::{Scrape, become_equal};
 use runwasi_tests::shim::LIMIT;
 
@@ -53,4 +54,34 @@ pub(crate) fn killed_daemon_leaves_its_port_to_the_next(
     c.is_taken_away(&id)?;
     become_equal(metrics, &[(r#"runwasi_containers{state="running"}"#, 0.0)])?;
     c.fixture.becomes_clean()
+}
+
+pub(crate) fn drained_daemon_serves_its_series_to_its_end_or_to_a_successor(
+    c: &mut Containers,
+    metrics: SocketAddr,
+) -> Result<()> {
+    let running = r#"runwasi_containers{state="running"}"#;
+    let state = r#"runwasi_daemon_state{state="retired"}"#;
+    let [last, kept] = ["last", "kept"].map(|name| c.id(name));
+    c.detached(&last, &["sleep", "100"])?;
+    drain_to_the_limit(c)?;
+    become_equal(metrics, &[(running, 1.0), (state, 1.0)])?;
+    ensure!(c.kill_and_finish(&last)? == 137);
+    ensure!(c.fixture.daemon()?.ends(LIMIT)? == 0);
+    c.fixture.daemon()?.start_again()?;
+    c.detached(&kept, &["sleep", "100"])?;
+    drain_to_the_limit(c)?;
+    let mut drained = c.fixture.replace_daemon()?;
+    let retired = format!(r#"runwasi_containers{{state="running",retired="{}"}}"#, drained.pid()?);
+    become_equal(metrics, &[(running, 0.0), (&retired, 1.0)])?;
+    ensure!(c.kill_and_finish(&kept)? == 137);
+    ensure!(drained.ends(LIMIT)? == 0);
+    c.fixture.becomes_clean()
+}
+
+/// A drain that has left the daemon its sandbox, and a second to give up its address.
+fn drain_to_the_limit(c: &Containers) -> Result<()> {
+    let late = command(c, &["drain", "--timeout", "1"]).run()?.status_is(1)?;
+    ensure!(late.err().contains("at the time limit"), "{late}");
+    Ok(())
 }

@@ -2,6 +2,8 @@
 
 use anyhow::{Result, ensure};
 use runwasi_tests::{Containers, Image, poll_until};
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::ends::delegate;
@@ -51,6 +53,31 @@ pub(crate) fn wasm_and_native_programs_are_in_one_pod(c: &mut Containers) -> Res
     ensure!(c.kill_and_finish(&native)? == 137);
     c.is_running(&wasm)?;
     ensure!(c.kill_and_finish(&wasm)? == 137);
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn native_runtime_is_in_no_cgroup_of_a_wasm_container(c: &mut Containers) -> Result<()> {
+    c.fixture.load(Image::Wasmtest)?;
+    let pod = c.id("pod");
+    let (native, wasm) = (c.id("native"), c.id("wasm"));
+    let group = format!("io.kubernetes.cri.sandbox-id={pod}");
+    let limit = (256 << 20).to_string();
+    let flags = ["-d", "--annotation", &group, "--memory-limit", &limit, "--cpu-quota", "50000"];
+    c.run_of(Image::Wasmtest, &flags, &wasm, &["/wasmtest.wasm", "sleep", "100"]).run()?.ok()?;
+    let cgroups = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup"));
+    // On v1 a shim of a pod stays outside itself.
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        let shim = c.fixture.shims()[0].pid;
+        poll_until("the shim in the cgroup", Duration::from_secs(20), || {
+            cgroups(shim).ok()?.contains(&wasm).then_some(())
+        })?;
+    }
+    c.join(&pod, "container", &native, &["sleep", "100"])?;
+    let found = cgroups(delegate(c)?)?;
+    ensure!(!found.contains(&wasm), "{found}");
+    for id in [&wasm, &native] {
+        ensure!(c.kill_and_finish(id)? == 137);
+    }
     c.fixture.becomes_clean()
 }
 

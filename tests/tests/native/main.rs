@@ -55,6 +55,12 @@ runwasi_tests::suite! { crate::joined::check: joined_wasmtime = WasmtimeLinux, j
         joined_native_container_ends_with_its_killed_server;
 }}
 
+// The daemon joins no cgroups.
+runwasi_tests::suite! { shim = WasmtimeLinux; {
+    group:
+        native_runtime_is_in_no_cgroup_of_a_wasm_container;
+}}
+
 runwasi_tests::suite! { daemon = WasmtimedLinux; {
     setting:
         options_do_not_override_the_daemon;

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::{
+    container::left_exit,
     native::{played::Played, record::Record},
     sandbox::{Member, create::Creation, managed::SandboxRequest},
     service::native_usage,
@@ -299,6 +300,36 @@ async fn exits_of_execs_are_told_once() {
         assert_eq!(bed.client.state((&*bed.id, exec)).await.unwrap().exit_status, status);
         assert_eq!(bed.client.delete((&*bed.id, exec)).await.unwrap().1, status);
     }
+    bed.client.delete(&bed.id).await.unwrap();
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn exit_that_was_told_outlives_the_native_runtime() {
+    let bed = Bed::start("told", false).await;
+    bed.run().await;
+    bed.played.exit(&bed.id, "", 3);
+    assert_eq!(bed.client.wait(&bed.id).await.unwrap(), 3);
+    bed.played.die();
+    let state = bed.client.state(&bed.id).await.unwrap();
+    assert_eq!(state.status, "STOPPED");
+    assert_eq!(state.exit_status, 3);
+    assert_eq!(bed.client.delete(&bed.id).await.unwrap().1, 3);
+    // What is left of the container has gone before the answer.
+    assert_eq!(bed.played.commands(), ["start", "delete"]);
+    assert_eq!(bed.harness.events().summary(), [format!("deleted {} 3", bed.id)]);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn exit_is_left_in_the_bundle_for_the_end_of_the_server() {
+    let bed = Bed::start("left", false).await;
+    bed.run().await;
+    let bundle = bed.native().container.bundle.clone();
+    let left = || left_exit::read(&bundle).map(|exit| exit.status.get());
+    assert_eq!(left(), None);
+    bed.played.exit(&bed.id, "", 3);
+    until("exit in the bundle", || left() == Some(3)).await;
     bed.client.delete(&bed.id).await.unwrap();
     bed.end().await;
 }
