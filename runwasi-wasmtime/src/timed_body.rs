@@ -21,8 +21,14 @@ pub(crate) struct TimedBody {
     meaning: fn(hyper::Error) -> Error,
     /// Deadline of the next frame, set while the reader waits.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Dropped with the body.
-    held: Option<Box<dyn Send + Sync>>,
+    /// Absent when the body has arrived.
+    arrival: Option<Box<dyn Arrival>>,
+}
+
+/// The arrival of a body. Dropped with a body that is given up before its end.
+pub(crate) trait Arrival: Send + Sync {
+    /// Takes note that the body has arrived wholly.
+    fn complete(self: Box<Self>);
 }
 
 impl TimedBody {
@@ -31,12 +37,12 @@ impl TimedBody {
         patience: Duration,
         meaning: fn(hyper::Error) -> Error,
     ) -> Self {
-        Self { incoming, patience, meaning, deadline: None, held: None }
+        Self { incoming, patience, meaning, deadline: None, arrival: None }
     }
 
-    /// Holds a value, if there is one, as long as the body lives.
-    pub(crate) fn holding(mut self, value: Option<impl Send + Sync + 'static>) -> Self {
-        self.held = value.map(|value| Box::new(value) as _);
+    /// Tells of its arrival, if something wants to know of it.
+    pub(crate) fn telling(mut self, arrival: Option<impl Arrival + 'static>) -> Self {
+        self.arrival = arrival.map(|arrival| Box::new(arrival) as _);
         self
     }
 }
@@ -53,6 +59,11 @@ impl Body for TimedBody {
         if let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(cx) {
             // The next frame has the whole time again, from the poll that does not find it.
             body.deadline = None;
+            // A reader need not ask for what comes after the last byte of a declared length.
+            let has_arrived = frame.is_none() || body.incoming.is_end_stream();
+            if let Some(arrival) = body.arrival.take_if(|_| has_arrived) {
+                arrival.complete();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(body.meaning)));
         }
         // Made only when the reader has to wait: a body that is there needs no timer.

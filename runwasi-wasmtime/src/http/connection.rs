@@ -15,7 +15,7 @@ use std::{
 use http::{HeaderValue, Request, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
-use runwasi_core::metrics::http as metrics;
+use runwasi_core::{lock::Mutex, metrics::http as metrics};
 use tokio::{
     net::TcpStream,
     time::{Sleep, sleep, sleep_until},
@@ -25,6 +25,7 @@ use super::{
     drain, handler,
     instances::Serving,
     io::Wire,
+    rest,
     stream::Streams,
     timeouts::{Activity, Verdict},
 };
@@ -56,7 +57,8 @@ pub(super) fn builder(streams: Streams) -> auto::Builder<Streams> {
 /// ```
 ///
 /// A closing connection finishes its requests and takes no further one. The drain finds an HTTP/1
-/// connection idle when its response is over, unless the head of that has told of the close.
+/// connection idle when its response is over, unless the head of that has told of the close. When a
+/// connection ends that is not dropped, the client may still be sending: see [`rest`].
 pub(super) async fn serve(
     serving: Arc<Serving>,
     builder: Arc<auto::Builder<Streams>>,
@@ -66,6 +68,21 @@ pub(super) async fn serve(
     let _counted = metrics::connection();
     let settings = &serving.settings;
     let activity = Arc::new(Activity::new(settings.header_timeout, settings.idle_timeout));
+    let socket = Arc::new(Mutex::new(stream));
+    let wire = Wire::new(socket.clone(), activity.clone());
+    if run(&serving, &builder, wire, &activity, drain).await {
+        rest::drop_rest(&socket, &activity).await;
+    }
+}
+
+/// Runs a connection to its end. False if it is dropped before that.
+async fn run(
+    serving: &Arc<Serving>,
+    builder: &auto::Builder<Streams>,
+    wire: Wire,
+    activity: &Arc<Activity>,
+    drain: drain::Listener,
+) -> bool {
     let answer = {
         let serving = serving.clone();
         let activity = activity.clone();
@@ -84,10 +101,10 @@ pub(super) async fn serve(
             }
         }
     };
-    let wire = TokioIo::new(Wire::new(stream, activity.clone()));
-    let mut connection = pin!(builder.serve_connection(wire, service_fn(answer)));
-    let watch = Watch { activity: &activity, timer: None };
-    let mut end = End { watch, drain, linger: None, closing: false, head: settings.header_timeout };
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service_fn(answer)));
+    let watch = Watch { activity, timer: None };
+    let head = serving.settings.header_timeout;
+    let mut end = End { watch, drain, linger: None, closing: false, head };
     poll_fn(|cx| {
         activity.turn_begins();
         loop {
@@ -98,10 +115,10 @@ pub(super) async fn serve(
                     let container = &serving.spec.container;
                     tracing::debug!(%container, error, "a connection ended badly");
                 }
-                return Poll::Ready(());
+                return Poll::Ready(true);
             }
             match ready!(end.poll(cx)) {
-                Ending::Drop => return Poll::Ready(()),
+                Ending::Drop => return Poll::Ready(false),
                 // This only changes the connection's state. The next poll acts on it and registers
                 // the wakers of what it waits for then, hence the loop. It turns once more at most:
                 // `end` asks for a graceful end only once.
@@ -109,7 +126,7 @@ pub(super) async fn serve(
             }
         }
     })
-    .await;
+    .await
 }
 
 /// The two ends that the server gives to a connection.

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use runwasi_core::lock::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -24,16 +25,20 @@ use super::timeouts::Activity;
 /// Time for the answer to a client that has closed its sending side.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
 
+/// The socket of a connection, of hyper and of the connection's own end.
+// Locked for single polls: hyper has it by itself until it has ended.
+pub(super) type Socket = Arc<Mutex<TcpStream>>;
+
 pub(super) struct Wire {
-    stream: TcpStream,
+    socket: Socket,
     activity: Arc<Activity>,
     /// Made at the end of the client's data.
     end: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, end: None }
+    pub(super) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
+        Self { socket, activity, end: None }
     }
 
     /// Reports a write. One that has to wait means that the socket's buffer is full: the client
@@ -54,7 +59,7 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         if self.end.is_none() {
             let filled = buffer.filled().len();
-            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+            let read = ready!(Pin::new(&mut *self.socket.lock()).poll_read(cx, buffer));
             // Errors count as well: the connection ends then anyway.
             self.activity.read();
             read?;
@@ -72,26 +77,26 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let polled = Pin::new(&mut *self.socket.lock()).poll_write(cx, bytes);
         self.wrote(cx, polled.is_ready());
         polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Not reported: a TCP stream has no buffer of its own, so a flush never waits.
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut *self.socket.lock()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut *self.socket.lock()).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.socket.lock().is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -99,7 +104,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let polled = Pin::new(&mut *self.socket.lock()).poll_write_vectored(cx, slices);
         self.wrote(cx, polled.is_ready());
         polled
     }
