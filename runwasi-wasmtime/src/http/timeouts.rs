@@ -18,6 +18,7 @@
 
 use std::{
     sync::{Arc, MutexGuard},
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
@@ -46,6 +47,8 @@ struct State {
     /// Time of the first write that the client did not take.
     stalled: Option<Instant>,
     http2: bool,
+    /// Task that waits for the end of the last request.
+    waits: Option<Waker>,
     /// Beginning of the connection's last poll.
     turn: Instant,
 }
@@ -79,6 +82,7 @@ impl Activity {
             given_up: false,
             stalled: None,
             http2: false,
+            waits: None,
             turn: now,
         };
         Self { state: Mutex::new(state), header_timeout, idle_timeout }
@@ -121,7 +125,8 @@ impl Activity {
         self.state().stalled.is_some()
     }
 
-    /// True if the early end of a response has to wait until the client takes what was written.
+    /// True if an end, of a response early or of the client's data, has to wait until the client
+    /// takes what was written.
     pub(super) fn holds_ends(&self) -> bool {
         let state = self.state();
         // The end of a stall wakes the task of the connection. A stream of HTTP/2 has its own.
@@ -144,6 +149,12 @@ impl Activity {
             Doing::Busy(requests) if requests > 1 => state.doing = Doing::Busy(requests - 1),
             _ => state.enter(Doing::Idle),
         }
+        let is_idle = state.doing == Doing::Idle;
+        let waits = state.waits.take_if(|_| is_idle);
+        drop(state);
+        if let Some(waker) = waits {
+            waker.wake();
+        }
     }
 
     /// Takes note of the body of a request, until what is returned is complete or dropped.
@@ -158,10 +169,13 @@ impl Activity {
         state.arriving > 0 || state.given_up || state.doing == Doing::Head
     }
 
-    /// True while a request of HTTP/1 is worked on. Its client waits, also without a word.
-    pub(super) fn owes_an_answer(&self) -> bool {
-        let state = self.state();
-        matches!(state.doing, Doing::Busy(_)) && !state.http2
+    /// True while a request of HTTP/1 is worked on. Its client waits, also without a word. The task
+    /// is woken when that ends.
+    pub(super) fn owes_an_answer(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.state();
+        let owes = matches!(state.doing, Doing::Busy(_)) && !state.http2;
+        state.waits = owes.then(|| cx.waker().clone());
+        owes
     }
 
     pub(super) fn is_http2(&self) -> bool {
