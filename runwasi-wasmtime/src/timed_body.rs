@@ -25,8 +25,14 @@ pub(crate) struct TimedBody {
     deadline: Option<Pin<Box<Sleep>>>,
     /// Of a guest that has it copied by the host.
     steps: Steps,
-    /// Dropped with the body.
-    held: Option<Box<dyn Send + Sync>>,
+    /// Absent when the body has arrived.
+    arrival: Option<Box<dyn Arrival>>,
+}
+
+/// The arrival of a body. Dropped with a body that is given up before its end.
+pub(crate) trait Arrival: Send + Sync {
+    /// Takes note that the body has arrived wholly.
+    fn complete(self: Box<Self>);
 }
 
 impl TimedBody {
@@ -36,12 +42,12 @@ impl TimedBody {
         meaning: fn(hyper::Error) -> Error,
     ) -> Self {
         let steps = Steps::default();
-        Self { incoming, patience, meaning, deadline: None, steps, held: None }
+        Self { incoming, patience, meaning, deadline: None, steps, arrival: None }
     }
 
-    /// Holds a value, if there is one, as long as the body lives.
-    pub(crate) fn holding(mut self, value: Option<impl Send + Sync + 'static>) -> Self {
-        self.held = value.map(|value| Box::new(value) as _);
+    /// Tells of its arrival, if something wants to know of it.
+    pub(crate) fn telling(mut self, arrival: Option<impl Arrival + 'static>) -> Self {
+        self.arrival = arrival.map(|arrival| Box::new(arrival) as _);
         self
     }
 }
@@ -60,6 +66,11 @@ impl Body for TimedBody {
             // The next frame has the whole time again, from the poll that does not find it.
             body.deadline = None;
             body.steps.count(frame.as_ref().map_or(0, length));
+            // A reader need not ask for what comes after the last byte of a declared length.
+            let has_arrived = frame.is_none() || body.incoming.is_end_stream();
+            if let Some(arrival) = body.arrival.take_if(|_| has_arrived) {
+                arrival.complete();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(body.meaning)));
         }
         // Made only when the reader has to wait: a body that is there needs no timer.

@@ -15,7 +15,7 @@ use std::{
 use http::{HeaderValue, Request, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
-use runwasi_core::metrics::http as metrics;
+use runwasi_core::{lock::Mutex, metrics::http as metrics};
 use tokio::{
     net::TcpStream,
     time::{Sleep, sleep, sleep_until},
@@ -25,6 +25,7 @@ use super::{
     drain, handler,
     instances::Serving,
     io::Wire,
+    rest,
     stream::Streams,
     timeouts::{Activity, Verdict},
 };
@@ -35,15 +36,22 @@ const BUFFER: usize = 64 << 10;
 const STREAMS: u32 = 128;
 /// Largest head of an HTTP/2 request, in bytes.
 const HEADERS: u32 = 32 << 10;
+/// Bytes of a stream of HTTP/2 that may wait for the socket before a further piece is taken.
+// hyper's default is 400 KiB: 50 MiB of a container's limit for a client that reads nothing.
+const UNSENT: usize = 64 << 10;
 /// Time that an idle connection of a draining server stays open.
 const LINGER: Duration = Duration::from_millis(250);
 
 /// Settings of hyper, shared by all connections of a server.
-pub(super) fn builder(streams: Streams) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(streams);
+pub(super) fn builder<E>(executor: E) -> auto::Builder<E> {
+    let mut builder = auto::Builder::new(executor);
     // `Activity` has the timeouts: hyper's would make a timer for every request.
     builder.http1().header_read_timeout(None).max_buf_size(BUFFER);
-    builder.http2().max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
+    builder
+        .http2()
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADERS)
+        .max_send_buf_size(UNSENT);
     builder
 }
 
@@ -56,7 +64,8 @@ pub(super) fn builder(streams: Streams) -> auto::Builder<Streams> {
 /// ```
 ///
 /// A closing connection finishes its requests and takes no further one. The drain finds an HTTP/1
-/// connection idle when its response is over, unless the head of that has told of the close.
+/// connection idle when its response is over, unless the head of that has told of the close. When a
+/// connection ends that is not dropped, the client may still be sending: see [`rest`].
 pub(super) async fn serve(
     serving: Arc<Serving>,
     builder: Arc<auto::Builder<Streams>>,
@@ -66,6 +75,21 @@ pub(super) async fn serve(
     let _counted = metrics::connection();
     let settings = &serving.settings;
     let activity = Arc::new(Activity::new(settings.header_timeout, settings.idle_timeout));
+    let socket = Arc::new(Mutex::new(stream));
+    let wire = Wire::new(socket.clone(), activity.clone());
+    if run(&serving, &builder, wire, &activity, drain).await {
+        rest::drop_rest(&socket, &activity).await;
+    }
+}
+
+/// Runs a connection to its end. False if it is dropped before that.
+async fn run(
+    serving: &Arc<Serving>,
+    builder: &auto::Builder<Streams>,
+    wire: Wire,
+    activity: &Arc<Activity>,
+    drain: drain::Listener,
+) -> bool {
     let answer = {
         let serving = serving.clone();
         let activity = activity.clone();
@@ -84,10 +108,10 @@ pub(super) async fn serve(
             }
         }
     };
-    let wire = TokioIo::new(Wire::new(stream, activity.clone()));
-    let mut connection = pin!(builder.serve_connection(wire, service_fn(answer)));
-    let watch = Watch { activity: &activity, timer: None };
-    let mut end = End { watch, drain, linger: None, closing: false, head: settings.header_timeout };
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service_fn(answer)));
+    let watch = Watch { activity, timer: None };
+    let head = serving.settings.header_timeout;
+    let mut end = End { watch, drain, linger: None, closing: false, head };
     poll_fn(|cx| {
         activity.turn_begins();
         loop {
@@ -98,10 +122,10 @@ pub(super) async fn serve(
                     let container = &serving.spec.container;
                     tracing::debug!(%container, error, "a connection ended badly");
                 }
-                return Poll::Ready(());
+                return Poll::Ready(true);
             }
             match ready!(end.poll(cx)) {
-                Ending::Drop => return Poll::Ready(()),
+                Ending::Drop => return Poll::Ready(false),
                 // This only changes the connection's state. The next poll acts on it and registers
                 // the wakers of what it waits for then, hence the loop. It turns once more at most:
                 // `end` asks for a graceful end only once.
@@ -109,7 +133,7 @@ pub(super) async fn serve(
             }
         }
     })
-    .await;
+    .await
 }
 
 /// The two ends that the server gives to a connection.
@@ -196,5 +220,81 @@ impl Watch<'_> {
             Some(timer) => timer.as_mut().reset(at.into()),
             None => self.timer = Some(Box::pin(sleep_until(at.into()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use bytes::Bytes;
+    use http::Response;
+    use http_body::{Body, Frame};
+    use http_body_util::Empty;
+    use hyper::client::conn::http2;
+    use hyper_util::rt::TokioExecutor;
+    use tokio::{
+        io::{duplex, join},
+        task::yield_now,
+        time::timeout,
+    };
+
+    use super::*;
+
+    const PIECE: usize = 16 << 10;
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// A body without end, which counts its pieces.
+    struct Endless(Arc<AtomicUsize>);
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.fetch_add(1, Relaxed);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; PIECE])))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_keeps_little_for_a_client_that_does_not_read() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = taken.clone();
+        let answer = service_fn(move |_: Request<Incoming>| {
+            let body = Endless(count.clone());
+            async move { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let (near, far) = duplex(1024);
+        let (_unread, silent) = duplex(1);
+        let builder = builder(TokioExecutor::new());
+        let server = builder.serve_connection(TokioIo::new(far), answer);
+        let client = async {
+            let mut client = http2::Builder::new(TokioExecutor::new());
+            // The windows are no bound.
+            client.initial_stream_window_size(1 << 30).initial_connection_window_size(1 << 30);
+            let io = TokioIo::new(join(silent, near));
+            let (mut sender, connection) = client.handshake(io).await.unwrap();
+            let request = Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap();
+            tokio::join!(connection, sender.send_request(request))
+        };
+        let fills = async {
+            while taken.load(Relaxed) * PIECE < UNSENT {
+                yield_now().await;
+            }
+            for _ in 0..1000 {
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = server => panic!("the server has ended"),
+            _ = client => panic!("the client has ended"),
+            filled = timeout(SOON, fills) => filled.unwrap(),
+        }
+        // One piece waits, and others are on their way.
+        assert!(taken.load(Relaxed) * PIECE <= UNSENT + 4 * PIECE, "{taken:?}");
     }
 }

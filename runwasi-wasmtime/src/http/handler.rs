@@ -117,6 +117,8 @@ async fn handle(
     busy: Busy,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Failure> {
+    // Most requests have none. Before all that may fail: the client may go on sending then.
+    let arriving = (!request.body().is_end_stream()).then(|| activity.body_arrives());
     // Checked first: a bad request is refused without waiting for a slot.
     request::check(&mut request, &serving.authority)?;
     let slot = serving.admit().await?;
@@ -124,11 +126,7 @@ async fn handle(
     let method = request.method().clone();
     // A client that stops in the middle of its request is as idle as one between two requests.
     let patience = serving.settings.idle_timeout;
-    let request = request.map(|body| {
-        // Most requests have none.
-        let arriving = (!body.is_end_stream()).then(|| activity.body_arrives());
-        TimedBody::new(body, patience, Error::from).holding(arriving)
-    });
+    let request = request.map(|body| TimedBody::new(body, patience, Error::from).telling(arriving));
     let time = serving.settings.request_timeout;
     // A failure drops the ticket, which frees the slot, after the call, which ends the guest.
     let (response, call) = match &serving.shared {

@@ -3,7 +3,9 @@
 //!
 //! A client may close its sending side and wait for the answer. On the wire this looks like a client
 //! that has left. hyper ends a request at the end of the data, so a pending request gets
-//! [`HALF_CLOSED`] until then.
+//! [`HALF_CLOSED`] until then, and again with each write that the client takes. A client that has
+//! left refuses the first one, and the next one fails. What hyper has still to write does not show
+//! in the request: the end is kept back until the client has taken it, too.
 
 use std::{
     io::{self, IoSlice},
@@ -13,39 +15,63 @@ use std::{
     time::Duration,
 };
 
+use runwasi_core::lock::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::timeouts::Activity;
 use crate::turns::Steps;
 
-/// Time for the answer to a client that has closed its sending side.
+/// Time for the answer to a client that has closed its sending side, and between its pieces.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
 
+/// The socket of a connection, of hyper and of the connection's own end.
+// Locked for single polls: hyper has it by itself until it has ended.
+pub(super) type Socket = Arc<Mutex<TcpStream>>;
+
 pub(super) struct Wire {
-    stream: TcpStream,
+    socket: Socket,
     /// Of reads: a client may send for ever.
     steps: Steps,
     activity: Arc<Activity>,
-    /// Made at the end of the client's data.
+    /// The client's data has ended.
+    has_ended: bool,
+    /// Made when an answer is owed after that.
     end: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, steps: Steps::default(), activity, end: None }
+    pub(super) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
+        Self { socket, steps: Steps::default(), activity, has_ended: false, end: None }
     }
 
     /// Reports a write. One that has to wait means that the socket's buffer is full: the client
     /// does not read.
-    fn wrote(&self, cx: &mut Context<'_>, taken: bool) {
+    fn wrote(&mut self, cx: &mut Context<'_>, taken: bool) {
         if self.activity.wrote(taken) {
-            // A body of HTTP/1 may wait for the end of the stall to end its message (`body`).
+            // A body of HTTP/1 may wait for the end of the stall to end its message (`body`), and
+            // so does the end of the client's data.
             cx.waker().wake_by_ref();
         }
+        if let Some(end) = self.end.as_mut().filter(|_| taken) {
+            end.as_mut().reset(Instant::now() + HALF_CLOSED);
+        }
+    }
+
+    /// Ready when the end of the client's data is told.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.activity.holds_ends() {
+            // The end of the stall wakes the task, or its deadline drops the connection.
+            return Poll::Pending;
+        }
+        if !self.activity.owes_an_answer(cx) {
+            return Poll::Ready(());
+        }
+        let end = self.end.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
+        end.as_mut().poll(cx)
     }
 }
 
@@ -55,23 +81,18 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.end.is_none() {
+        if !self.has_ended {
             ready!(self.steps.poll_next(cx));
             let filled = buffer.filled().len();
-            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-            // Errors count as well: the connection ends then anyway.
-            self.activity.read();
+            ready!(Pin::new(&mut *self.socket.lock()).poll_read(cx, buffer))?;
             self.steps.count(buffer.filled().len() - filled);
-            read?;
             if buffer.filled().len() > filled || buffer.remaining() == 0 {
+                self.activity.read();
                 return Poll::Ready(Ok(()));
             }
+            self.has_ended = true;
         }
-        if !self.activity.owes_an_answer() {
-            return Poll::Ready(Ok(()));
-        }
-        let end = self.end.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
-        end.as_mut().poll(cx).map(Ok)
+        self.poll_end(cx).map(Ok)
     }
 }
 
@@ -81,22 +102,22 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let polled = Pin::new(&mut *self.socket.lock()).poll_write(cx, bytes);
         self.wrote(cx, polled.is_ready());
         polled
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Not reported: a TCP stream has no buffer of its own, so a flush never waits.
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut *self.socket.lock()).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.socket.lock()).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.socket.lock().is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -104,8 +125,77 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let polled = Pin::new(&mut *self.socket.lock()).poll_write_vectored(cx, slices);
         self.wrote(cx, polled.is_ready());
         polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{pending, poll_fn},
+        net::{Shutdown, TcpListener},
+    };
+
+    use tokio::{io::AsyncReadExt, task::yield_now, time::timeout};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(60);
+
+    /// The wire to a client that has closed its sending side within a request.
+    fn half_closed() -> (Wire, Arc<Activity>, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = listener.accept().unwrap().0;
+        accepted.set_nonblocking(true).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let socket = Arc::new(Mutex::new(TcpStream::from_std(accepted).unwrap()));
+        let activity = Arc::new(Activity::new(IDLE, IDLE));
+        activity.request_begins(false);
+        (Wire::new(socket, activity.clone()), activity, client)
+    }
+
+    async fn has_ended(wire: &mut Wire) -> bool {
+        let mut byte = [0];
+        tokio::select! {
+            biased;
+            read = wire.read(&mut byte) => read.unwrap() == 0,
+            // The socket is ready, and this is not the first poll.
+            () = async { for _ in 0..10 { yield_now().await } } => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_request_wakes_what_waits_for_the_end_of_the_data() {
+        let (mut wire, activity, _client) = half_closed();
+        let began = Instant::now();
+        let mut byte = [0];
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            activity.request_ended();
+            pending::<()>().await
+        };
+        tokio::select! {
+            biased;
+            read = timeout(SOON, wire.read(&mut byte)) => assert_eq!(read.unwrap().unwrap(), 0),
+            () = ends => {}
+        }
+        assert!(began.elapsed() < HALF_CLOSED);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_data_waits_until_the_client_has_taken_the_answer() {
+        let (mut wire, activity, _client) = half_closed();
+        activity.wrote(false);
+        assert!(!has_ended(&mut wire).await);
+        activity.request_ended();
+        // The last bytes are hyper's.
+        assert!(!has_ended(&mut wire).await);
+        assert!(wire.has_ended);
+        poll_fn(|cx| Poll::Ready(wire.wrote(cx, true))).await;
+        assert!(has_ended(&mut wire).await);
     }
 }

@@ -20,6 +20,7 @@
 //! | `drain` | graceful end: stop accepting, finish, leave |
 //! | `connection` | one connection, from its acceptance to its end |
 //! | `timeouts`, `io` | activity of a connection, and its deadlines |
+//! | `rest` | rest of what a client sends when its connection has ended |
 //! | `stream` | one stream of HTTP/2, and the deadline of its client's windows |
 //! | `handler` | one request: admission, the guest's call, response |
 //! | `request` | checks of a request |
@@ -44,6 +45,7 @@ mod handler;
 mod instances;
 mod io;
 mod request;
+mod rest;
 mod settings;
 mod shared;
 mod stream;

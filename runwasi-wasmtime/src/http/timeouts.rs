@@ -18,10 +18,13 @@
 
 use std::{
     sync::{Arc, MutexGuard},
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
 use runwasi_core::lock::Mutex;
+
+use crate::timed_body::Arrival;
 
 /// Time after which a poll of a connection begins no further request.
 const TURN: Duration = Duration::from_millis(1);
@@ -39,9 +42,13 @@ struct State {
     since: Instant,
     /// Bodies of requests that may not have arrived wholly.
     arriving: usize,
+    /// A body was given up before its end. Its client may go on sending it.
+    given_up: bool,
     /// Time of the first write that the client did not take.
     stalled: Option<Instant>,
     http2: bool,
+    /// Task that waits for the end of the last request.
+    waits: Option<Waker>,
     /// Beginning of the connection's last poll.
     turn: Instant,
 }
@@ -72,8 +79,10 @@ impl Activity {
             doing: Doing::Head,
             since: now,
             arriving: 0,
+            given_up: false,
             stalled: None,
             http2: false,
+            waits: None,
             turn: now,
         };
         Self { state: Mutex::new(state), header_timeout, idle_timeout }
@@ -116,7 +125,8 @@ impl Activity {
         self.state().stalled.is_some()
     }
 
-    /// True if the early end of a response has to wait until the client takes what was written.
+    /// True if an end, of a response early or of the client's data, has to wait until the client
+    /// takes what was written.
     pub(super) fn holds_ends(&self) -> bool {
         let state = self.state();
         // The end of a stall wakes the task of the connection. A stream of HTTP/2 has its own.
@@ -126,6 +136,8 @@ impl Activity {
     pub(super) fn request_begins(&self, http2: bool) {
         let mut state = self.state();
         state.http2 |= http2;
+        // HTTP/1: there is no next request before the last one has arrived wholly.
+        state.given_up &= http2;
         // Requests of HTTP/2 overlap.
         let others = if let Doing::Busy(others) = state.doing { others } else { 0 };
         state.enter(Doing::Busy(others + 1));
@@ -137,18 +149,33 @@ impl Activity {
             Doing::Busy(requests) if requests > 1 => state.doing = Doing::Busy(requests - 1),
             _ => state.enter(Doing::Idle),
         }
+        let is_idle = state.doing == Doing::Idle;
+        let waits = state.waits.take_if(|_| is_idle);
+        drop(state);
+        if let Some(waker) = waits {
+            waker.wake();
+        }
     }
 
-    /// Takes note of the body of a request, until what is returned is dropped.
+    /// Takes note of the body of a request, until what is returned is complete or dropped.
     pub(super) fn body_arrives(self: &Arc<Self>) -> Arriving {
         self.state().arriving += 1;
-        Arriving(self.clone())
+        Arriving { activity: self.clone(), complete: false }
     }
 
-    /// True while a request of HTTP/1 is worked on. Its client waits, also without a word.
-    pub(super) fn owes_an_answer(&self) -> bool {
+    /// True if the client may be in the middle of a message that is not read any more.
+    pub(super) fn may_send(&self) -> bool {
         let state = self.state();
-        matches!(state.doing, Doing::Busy(_)) && !state.http2
+        state.arriving > 0 || state.given_up || state.doing == Doing::Head
+    }
+
+    /// True while a request of HTTP/1 is worked on. Its client waits, also without a word. The task
+    /// is woken when that ends.
+    pub(super) fn owes_an_answer(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.state();
+        let owes = matches!(state.doing, Doing::Busy(_)) && !state.http2;
+        state.waits = owes.then(|| cx.waker().clone());
+        owes
     }
 
     pub(super) fn is_http2(&self) -> bool {
@@ -193,11 +220,22 @@ impl Activity {
 }
 
 /// The body of a request that arrives.
-pub(super) struct Arriving(Arc<Activity>);
+pub(super) struct Arriving {
+    activity: Arc<Activity>,
+    complete: bool,
+}
+
+impl Arrival for Arriving {
+    fn complete(mut self: Box<Self>) {
+        self.complete = true;
+    }
+}
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        self.0.state().arriving -= 1;
+        let mut state = self.activity.state();
+        state.arriving -= 1;
+        state.given_up |= !self.complete;
     }
 }
 
@@ -275,6 +313,27 @@ mod tests {
         drop(body);
         activity.read();
         assert_eq!(after(&activity, HEADER), Verdict::Drop);
+    }
+
+    #[test]
+    fn a_client_may_send_the_rest_of_a_body_that_was_given_up() {
+        for (complete, http2) in [(true, false), (false, false), (false, true)] {
+            let activity = Arc::new(Activity::new(HEADER, IDLE));
+            assert!(activity.may_send(), "the first head");
+            activity.request_begins(http2);
+            assert!(!activity.may_send());
+            let body = Box::new(activity.body_arrives());
+            assert!(activity.may_send());
+            if complete {
+                body.complete();
+            } else {
+                drop(body);
+            }
+            activity.request_ended();
+            assert_eq!(activity.may_send(), !complete);
+            activity.request_begins(http2);
+            assert_eq!(activity.may_send(), http2, "HTTP/1 has read it before");
+        }
     }
 
     #[test]

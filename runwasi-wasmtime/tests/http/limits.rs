@@ -1,6 +1,9 @@
 //! Requests that want too much fail alone; clients that keep a server waiting are left.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -189,20 +192,49 @@ async fn requests_whose_instances_do_not_fit_wait_for_others_to_end() -> Result 
     Ok(())
 }
 
+/// A client that asks and closes its sending side.
+async fn half_closed(address: SocketAddr, path: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    stream.shutdown().await?;
+    Ok(stream)
+}
+
 #[tokio::test]
 async fn client_that_closes_its_sending_side_gets_its_answer() -> Result {
     let bed = Bed::new().await?;
     for guest in [APP, P3] {
         let server = bed.serve(guest).await?;
-        for path in ["/hello", "/slow?ms=500"] {
-            let mut stream = TcpStream::connect(server.address).await?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
-            stream.write_all(request.as_bytes()).await?;
-            stream.shutdown().await?;
+        // The last one has pieces for longer than a client that says nothing is waited for.
+        for (path, end) in [
+            ("/hello", "!\n"),
+            ("/slow?ms=500", "late\n"),
+            ("/slow-body?ms=700", "chunk 4\n\r\n0\r\n\r\n"),
+        ] {
+            let mut stream = half_closed(server.address, path).await?;
             let mut answer = String::new();
-            timeout(SOON, stream.read_to_string(&mut answer)).await??;
+            timeout(2 * SOON, stream.read_to_string(&mut answer)).await??;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{guest} {path}: {answer}");
+            assert!(answer.contains(end), "{guest} {path}: {answer}");
         }
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn client_that_closes_its_sending_side_and_reads_late_gets_all() -> Result {
+    const COUNT: usize = 40_000_000;
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let mut stream = half_closed(server.address, &format!("/bytes?count={COUNT}")).await?;
+        // Longer than a client that says nothing is waited for. The sockets are full meanwhile.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut answer = Vec::new();
+        timeout(3 * SOON, stream.read_to_end(&mut answer)).await??;
+        assert!(answer.len() > COUNT, "{guest}: {} bytes", answer.len());
         server.stop().await?;
     }
     Ok(())

@@ -2,13 +2,19 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
 
 use super::{
     Result,
@@ -111,6 +117,48 @@ async fn a_body_comes_as_the_guest_writes_it() -> Result {
             last >= Duration::from_secs(3) && last - first >= Duration::from_millis(300),
             "{first:?} {last:?}"
         );
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+/// What a client gets that sends a large body whatever the answer is, then reads to the end.
+async fn answer_to_upload(address: SocketAddr, path: &str, size: usize) -> Result<String> {
+    let (mut from, mut to) = TcpStream::connect(address).await?.into_split();
+    let sends = async {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+        to.write_all(head.as_bytes()).await?;
+        to.write_all(&vec![7; size]).await?;
+        to.shutdown().await
+    };
+    timeout(SOON, sends).await??;
+    let mut answer = String::new();
+    timeout(SOON, from.read_to_string(&mut answer)).await??;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn client_that_sends_more_than_is_read_gets_its_answer() -> Result {
+    let bed = Bed::new().await?;
+    for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
+        let setup = bed
+            .setup("c", guest)?
+            .annotation("concurrent-reuse", at_once)
+            .annotation("max-requests", "1")
+            .annotation("queue-timeout", "100ms");
+        let server = bed.start(setup).await?;
+        let size = 4 << 20;
+        let said = answer_to_upload(server.address, "/hello", size).await?;
+        assert!(said.starts_with("HTTP/1.1 200 ") && said.contains("Hello"), "{guest}: {said}");
+        // Also one that no guest gets.
+        let mut client = Client::connect(server.address).await?;
+        let slow = client.send("GET", "/slow-body?ms=2000", nothing()).await?;
+        let said = answer_to_upload(server.address, "/hello", size).await?;
+        assert!(said.starts_with("HTTP/1.1 503 "), "{guest}: {said}");
+        drop((slow, client));
+        let long = format!("/{}", "x".repeat(100_000));
+        let said = answer_to_upload(server.address, &long, size).await?;
+        assert!(said.starts_with("HTTP/1.1 4"), "{guest}: {said}");
         server.stop().await?;
     }
     Ok(())
