@@ -327,8 +327,10 @@ async fn stop_succeeds_while_the_server_is_stopping() -> Result {
     bed.run("plain", &["spin"]).await?;
     // In a drain, with more time than the drain has.
     bed.harness.tasks().stop();
-    bed.stop(600).await?;
-    assert_eq!(bed.tasks.wait("polite").await?, 0);
+    // Asked at once: the server stays for the answers to what has been asked.
+    let (stopped, status) = tokio::join!(bed.stop(600), bed.tasks.wait("polite"));
+    stopped?;
+    assert_eq!(status?, 0);
     assert!(bed.status().await?.exited_at.is_some());
     Ok(())
 }

@@ -26,7 +26,7 @@ pub struct Restrictions {
 }
 
 /// Directives of `[Service]` that restrict nothing of what a program may do.
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 19] = [
     "Type",
     "NotifyAccess",
     "ExecStart",
@@ -41,6 +41,7 @@ const OTHERS: [&str; 18] = [
     "LimitNOFILE",
     "LimitCORE",
     "TasksMax",
+    "OOMPolicy",
     "OOMScoreAdjust",
     // Each filter has both anyway.
     "NoNewPrivileges",

@@ -230,11 +230,11 @@ impl Cgroups {
         *self.first.lock() = Box::new(first);
     }
 
-    /// This process, and those of its sandbox that live. They begin in the cgroup of this one, which
-    /// they would keep, and clients look for the container's cgroup by their pid.
-    fn processes(&self) -> Vec<u32> {
+    /// The processes of the sandbox that live. They begin in the cgroup of this one, which they would
+    /// keep, and clients look for the container's cgroup by their pid.
+    fn of_sandbox(&self) -> impl Iterator<Item = u32> + use<> {
         let first = (self.first.lock())();
-        [Some(process::id()), (self.sandbox)(), first].into_iter().flatten().collect()
+        [(self.sandbox)(), first].into_iter().flatten()
     }
 
     /// Adds a successor once, however often its limits change.
@@ -297,11 +297,15 @@ impl Cgroups {
         self.move_workers(&leaf.cpu)
     }
 
-    /// Moves all, also after an error. Returns the first.
+    /// Moves this process and those of its sandbox.
     fn move_processes(&self, to: &Path) -> io::Result<()> {
-        let processes = self.processes().into_iter();
-        let moves = processes.map(|process| write(to.join("cgroup.procs"), process));
-        moves.fold(Ok(()), Result::and)
+        let file = to.join("cgroup.procs");
+        let moved = write(&file, process::id());
+        for process in self.of_sandbox() {
+            // An error: it has ended. No limit depends on it.
+            let _ = write(&file, process);
+        }
+        moved
     }
 
     fn move_workers(&self, to: &Path) -> io::Result<()> {
@@ -318,9 +322,21 @@ impl Cgroups {
         }
     }
 
-    /// Moves threads of this process that are still in the CPU cgroup: a thread begins where the one
-    /// is that starts it.
+    /// Moves what is still in the cgroup: a thread begins where the one is that starts it, and a
+    /// process of the sandbox where this one was.
     fn evict(&self, leaf: &Leaf) {
+        self.evict_threads(leaf);
+        let Some(memory) = &leaf.memory else { return };
+        let inside = fs::read_to_string(memory.join("cgroup.procs")).unwrap_or_default();
+        for process in self.of_sandbox() {
+            if inside.lines().any(|pid| pid.parse() == Ok(process)) {
+                // An error: it has ended.
+                let _ = write(self.hierarchies.original_directory(1).join("cgroup.procs"), process);
+            }
+        }
+    }
+
+    fn evict_threads(&self, leaf: &Leaf) {
         let Some(to) = self.outside(leaf) else { return };
         let version = self.hierarchies.version;
         let inside = fs::read_to_string(Leaf::threads(version, &leaf.cpu)).unwrap_or_default();

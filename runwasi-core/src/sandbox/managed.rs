@@ -139,9 +139,12 @@ impl Sandbox {
         let ended = self.run_to_completion(async move {
             let ended = tokio::select! {
                 ended = sandbox.end_within(time) => ended,
-                // A server that is stopping ends the containers itself, and may do so sooner. Also
-                // another stop may. An error: the creation of the sandbox has failed.
-                stopped = sandbox.wait_sandbox(&own) => stopped.is_ok(),
+                // A server that is stopping ends the containers itself, and may do so sooner, or
+                // give it up. Also another stop may. An error: the creation of the sandbox has
+                // failed.
+                stopped = sandbox.wait_sandbox(&own) => {
+                    stopped.is_ok() && sandbox.end_within(Duration::ZERO).await
+                }
             };
             if ended {
                 sandbox.conclude_stop().await;

@@ -8,6 +8,7 @@ use std::{fs::File, io, os::fd::OwnedFd, process::Child, sync::mpsc, thread};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags, openat},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
@@ -18,9 +19,6 @@ const NAME: &str = "pod-init";
 
 /// Stack of the thread, which makes a few calls.
 const STACK: usize = 128 << 10;
-
-/// The namespace of the calling thread's children.
-const OF_CHILDREN: &str = "/proc/thread-self/ns/pid_for_children";
 
 /// Handle of the process. Dropping it ends the process, and with it all others in its namespace.
 #[derive(Debug)]
@@ -42,10 +40,11 @@ impl PodInit {
         started.recv().map_err(io::Error::other)?
     }
 
-    /// Of a process that the calling thread has started and not waited for.
-    fn of(child: &Child) -> io::Result<Self> {
-        // By a file of this thread: those of the process need a capability (`ptrace(2)`).
-        let namespace = File::open(OF_CHILDREN)?;
+    /// Of a process that the calling thread has started and not waited for. `namespaces` is the
+    /// directory of the thread's.
+    fn of(child: &Child, namespaces: &OwnedFd) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let namespace = openat(namespaces, "pid_for_children", flags, Mode::empty())?.into();
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
         Ok(Self { pid: child.id(), pidfd, namespace })
     }
@@ -76,15 +75,16 @@ impl Drop for PodInit {
 
 /// The thread, from the start of the process to its end.
 fn serve(started: &mpsc::SyncSender<io::Result<PodInit>>) {
-    let mut child = match sys::start_first() {
-        Ok(child) => child,
+    let (mut child, namespaces) = match sys::start_first() {
+        Ok(first) => first,
         Err(error) => {
             // An error: the starter has gone.
             let _ = started.send(Err(task_limits::named(error)));
             return;
         }
     };
-    let handle = PodInit::of(&child);
+    let handle = PodInit::of(&child, &namespaces);
+    drop(namespaces);
     if handle.is_err() {
         // An error: it has ended.
         let _ = child.kill();

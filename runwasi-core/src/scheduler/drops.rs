@@ -26,6 +26,8 @@ pub(super) struct Drops(Mutex<Vec<Arc<ThreadDrop>>>);
 struct ThreadDrop {
     thread: Pid,
     begun: Instant,
+    /// Number of the wait that the last look has found the thread in.
+    last: Mutex<Option<u64>>,
     /// Set once for good: a look between two waits must not find fewer of them than one before.
     waits: AtomicBool,
 }
@@ -34,7 +36,8 @@ impl Drops {
     /// Notes a drop on the calling thread, until the answer is dropped.
     pub(super) fn begin(&self) -> RunningDrop<'_> {
         let waits = AtomicBool::new(false);
-        let drop = Arc::new(ThreadDrop { thread: gettid(), begun: Instant::now(), waits });
+        let last = Mutex::default();
+        let drop = Arc::new(ThreadDrop { thread: gettid(), begun: Instant::now(), last, waits });
         self.0.lock().push(drop.clone());
         RunningDrop { drops: self, drop }
     }
@@ -42,9 +45,8 @@ impl Drops {
     /// Finds those that wait in the kernel.
     pub(super) fn look(&self) {
         for drop in &*self.0.lock() {
-            if drop.begun.elapsed() >= PATIENCE && sys::waits(drop.thread) {
-                // Relaxed: publishes no other memory.
-                drop.waits.store(true, Ordering::Relaxed);
+            if drop.begun.elapsed() >= PATIENCE {
+                drop.look();
             }
         }
     }
@@ -52,6 +54,19 @@ impl Drops {
     /// Number of those that were found.
     pub(super) fn waiting(&self) -> usize {
         self.0.lock().iter().filter(|drop| drop.waits.load(Ordering::Relaxed)).count()
+    }
+}
+
+impl ThreadDrop {
+    /// Takes it for one that waits if it is in the same wait as at the last look: one that frees much
+    /// memory may be found in many short ones.
+    fn look(&self) {
+        let now = sys::current_wait(self.thread);
+        let before = std::mem::replace(&mut *self.last.lock(), now);
+        if now.is_some() && now == before {
+            // Relaxed: publishes no other memory.
+            self.waits.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -16,16 +16,26 @@ mod tests;
 mod turn;
 mod turn_clock;
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use tokio::runtime::Handle;
 
 use self::queue::{FairQueue, QueueFigures};
-use crate::{blocking::eventually, task_limits};
+use crate::{blocking::eventually, lock::Mutex, task_limits};
+
+/// Time between two trials of a thread.
+const TRIALS: Duration = Duration::from_millis(250);
 
 /// The guest runtime and the queue that orders its polls. Cheap to clone.
 #[derive(Clone)]
 pub struct Guests {
     runtime: Handle,
     queue: FairQueue,
+    /// Time of the last trial of a thread.
+    tried: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Guests {
@@ -33,7 +43,7 @@ impl Guests {
     pub fn new(runtime: Handle, workers: usize) -> Self {
         // A permit for each worker: a granted future finds a free worker at once.
         let queue = FairQueue::new(workers, runtime.clone());
-        Self { runtime, queue }
+        Self { runtime, queue, tried: Arc::default() }
     }
 
     /// Liveness probe: resolves when a worker has polled an empty task. `false` if the runtime has
@@ -52,10 +62,25 @@ impl Guests {
     // Tokio hides that it got no thread for a worker whose own one polls beside the workers, and
     // tries again only with new work for its pool. A new thread takes the oldest such work first.
     pub(crate) fn try_thread(&self) {
+        if !self.may_try() {
+            return;
+        }
         // Tried here before: such work would pile up as long as Tokio gets no thread.
         if task_limits::try_threads(1).is_ok() {
             eventually(&self.runtime, || ());
         }
+    }
+
+    /// True once in each [`TRIALS`], for all containers together: a trial waits until its thread has
+    /// ended.
+    fn may_try(&self) -> bool {
+        let now = Instant::now();
+        let mut tried = self.tried.lock();
+        let may = tried.is_none_or(|last| now.duration_since(last) >= TRIALS);
+        if may {
+            *tried = Some(now);
+        }
+        may
     }
 
     pub(crate) fn runtime(&self) -> &Handle {

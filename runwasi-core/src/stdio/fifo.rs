@@ -25,6 +25,7 @@ use std::{
     },
 };
 
+use rustix::io::Errno;
 use tokio::{
     net::unix::pipe,
     time::{Duration, Instant, sleep},
@@ -103,7 +104,12 @@ impl Input {
     }
 
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receiver()?.map_or(Ok(0), |receiver| receiver.try_read(buffer))
+        let Some(receiver) = self.receiver()? else { return Ok(0) };
+        // Tokio answers without a look at the pipe until it has met an event.
+        match rustix::io::read(receiver, &mut *buffer) {
+            Err(Errno::AGAIN) => receiver.try_read(buffer),
+            read => Ok(read?),
+        }
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
@@ -206,7 +212,11 @@ impl Output {
 
 impl OutputPipe {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let result = self.sender.try_write(bytes);
+        // As `Input::try_read`.
+        let result = match rustix::io::write(&self.sender, bytes) {
+            Err(Errno::AGAIN) => self.sender.try_write(bytes),
+            written => written.map_err(io::Error::from),
+        };
         match &result {
             // The end of a reader is no reason to end its container. A FIFO has a reader here until
             // the end of the guest. Relaxed: the flags guard no other data.
@@ -334,6 +344,7 @@ mod tests {
         let typing = pipe::OpenOptions::new().open_sender(&path).unwrap();
         let idle = Duration::from_millis(50);
         for _ in 0..2 {
+            typing.writable().await.unwrap();
             typing.try_write(b"abc").unwrap();
             timeout(SOON, stdio.stdin.readable()).await.unwrap().unwrap();
             assert_eq!(stdio.stdin.try_read(&mut [0; 8]).unwrap(), 3);

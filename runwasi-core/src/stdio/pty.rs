@@ -36,7 +36,14 @@ impl Slave {
     }
 
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.open()?.try_io(Interest::READABLE, |mut file| file.read(buffer))
+        let slave = self.open()?;
+        // Tokio answers without a look at the terminal until it has met an event.
+        match slave.get_ref().read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                slave.try_io(Interest::READABLE, |mut file| file.read(buffer))
+            }
+            read => read,
+        }
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
@@ -44,7 +51,14 @@ impl Slave {
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.open()?.try_io(Interest::WRITABLE, |mut file| file.write(bytes))
+        let slave = self.open()?;
+        // As `try_read`.
+        match slave.get_ref().write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                slave.try_io(Interest::WRITABLE, |mut file| file.write(bytes))
+            }
+            written => written,
+        }
     }
 
     pub(super) async fn writable(&self) -> io::Result<()> {

@@ -208,13 +208,15 @@ mod tests {
         time::{Duration, Instant},
     };
 
+    use rustix::pipe::{PipeFlags, pipe_with};
+
     use super::*;
 
     const OWN: u32 = 77;
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// A process with this stdin that waits for signals, and is no writer of it.
-    fn waiting(stdin: &OwnedFd, writer: &OwnedFd) -> libc::pid_t {
+    /// A process with this stdin alone that waits for signals.
+    fn waiting(stdin: &OwnedFd) -> libc::pid_t {
         // SAFETY: the child makes system calls only.
         let child = unsafe { libc::fork() };
         if child != 0 {
@@ -223,7 +225,8 @@ mod tests {
         // SAFETY: integers. Nothing of this process is used any more.
         unsafe {
             libc::dup2(stdin.as_raw_fd(), libc::STDIN_FILENO);
-            libc::close(writer.as_raw_fd());
+            // Those of the tests beside this one, which look at their ends, and the writer.
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
             while end_with_stdin().is_ok() {
                 libc::pause();
             }
@@ -246,8 +249,8 @@ mod tests {
 
     #[test]
     fn process_outlives_its_input_and_not_the_writer() {
-        let pipe = rustix::pipe::pipe().unwrap();
-        let child = waiting(&pipe.0, &pipe.1);
+        let pipe = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let child = waiting(&pipe.0);
         let flags = || fs::read_to_string(format!("/proc/{child}/fdinfo/0")).unwrap();
         becomes(|| {
             let octal =

@@ -6,8 +6,11 @@
 //! in new namespaces, without capabilities and descriptors.
 //!
 //! ```text
-//! fork ─▶ die with the parent ─▶ own session ─▶ namespaces, root ─▶ no capabilities ─▶ exec
+//! namespaces, root ─▶ fork ─▶ die with the parent ─▶ own session ─▶ no capabilities ─▶ exec
 //! ```
+//!
+//! The namespaces are made by its parent, a thread that is there for nothing else: they take the
+//! kernel a while, and a new process has copies of all descriptors until it executes its program.
 //!
 //! Its parent cannot be asked for: it is outside of the namespace, where its number is 0. So a
 //! parent that is killed in the instant before the first call leaves it behind.
@@ -17,7 +20,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     process::{Child, Command},
@@ -25,10 +28,12 @@ use std::{
 };
 
 use rustix::{
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create},
     io::Errno,
-    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
-    process::{Signal, chdir, pivot_root, set_parent_process_death_signal, setsid},
+    mount::{
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount,
+    },
+    process::{Signal, chdir, chroot, pivot_root, set_parent_process_death_signal, setsid},
     thread::{
         CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities, set_no_new_privs,
         unshare_unsafe,
@@ -43,26 +48,30 @@ const NAME: &CStr = c"pod-init";
 /// Directory that its root is mounted at for a moment. This process needs it as well.
 const PROC: &CStr = c"/proc";
 
-/// Starts the first process of a new PID namespace. It ends with the calling thread, whose later
-/// children are in that namespace, too: the thread can start no other thread any more.
-pub(crate) fn start_first() -> io::Result<Child> {
+/// Starts the first process of a new PID namespace, and returns it with the directory of the calling
+/// thread's namespaces. It ends with the thread, whose later children are in that namespace, too: the
+/// thread can start no other thread any more, and is left in an empty root.
+pub(crate) fn start_first() -> io::Result<(Child, OwnedFd)> {
     let program = program()?;
+    // By a file of this thread: those of the process need a capability (`ptrace(2)`).
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let namespaces = rustix::fs::open(c"/proc/thread-self/ns", flags, Mode::empty())?;
     // SAFETY: only the namespace of later children changes.
     unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
+    leave_namespaces()?;
     let mut command = Command::new("pod-init");
     let fd = program.as_raw_fd();
     let enter = move || {
         block_signals()?;
         set_parent_process_death_signal(Some(Signal::KILL))?;
         setsid()?;
-        leave_namespaces()?;
         give_up_privileges()?;
         Err(execute(fd))
     };
     // SAFETY: between `fork` and `execve` the closure makes system calls only. It allocates nothing
     // and takes no lock.
     unsafe { command.pre_exec(enter) };
-    command.spawn()
+    Ok((command.spawn()?, namespaces))
 }
 
 /// The program as an executable file in memory that cannot be changed.
@@ -80,20 +89,27 @@ fn program() -> io::Result<File> {
     Ok(file)
 }
 
-/// Moves the calling process into namespaces of its own, with an empty root.
+/// Moves the calling thread into namespaces of its own, with an empty root.
 fn leave_namespaces() -> io::Result<()> {
     let new =
         UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    // SAFETY: this is a new process with one thread. No file descriptors change.
+    // SAFETY: for this thread alone, which nothing else uses. No file descriptors change.
     unsafe { unshare_unsafe(new) }?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change(c"/", private)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
     mount(NAME, PROC, c"tmpfs", flags, c"nr_inodes=1,mode=555")?;
     chdir(PROC)?;
-    // The old root is then above the new one in the same place (`pivot_root(2)`).
-    pivot_root(c".", c".")?;
-    unmount(c".", UnmountFlags::DETACH)?;
+    match pivot_root(c".", c".") {
+        // The old root is then above the new one in the same place (`pivot_root(2)`).
+        Ok(()) => unmount(c".", UnmountFlags::DETACH)?,
+        // The root of a system that runs from its initramfs cannot be changed so.
+        Err(Errno::INVAL) => {
+            mount_move(c".", c"/")?;
+            chroot(c".")?;
+        }
+        Err(error) => return Err(error.into()),
+    }
     Ok(chdir(c"/")?)
 }
 

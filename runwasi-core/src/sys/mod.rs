@@ -36,7 +36,7 @@ pub(crate) use self::{
         boot_id, end_process, kernel_release, orphan, resident_memory, return_freed_ends,
         start_in_cgroups, status_field,
     },
-    thread::{in_directory, thread_waits, unshare_file_attributes, waits},
+    thread::{current_wait, in_directory, thread_waits, unshare_file_attributes, waits},
     unix_socket::{socket_peer, unconnected_socket},
 };
 pub use self::{

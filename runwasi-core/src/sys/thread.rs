@@ -1,6 +1,6 @@
 //! CPU time, sleep, and the directories of the calling thread.
 
-use std::{io, path::Path, time::Duration};
+use std::{fs, io, path::Path, time::Duration};
 
 use rustix::{
     fs::{Mode, OFlags},
@@ -9,7 +9,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::stat::ProcessStat;
+use super::{process::status_field, stat::ProcessStat};
 
 /// CPU time of the calling thread.
 pub fn thread_cpu_time() -> Duration {
@@ -32,6 +32,15 @@ pub(crate) fn thread_waits() -> i64 {
 pub(crate) fn waits(thread: Pid) -> bool {
     let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
     ProcessStat::read(Path::new(&path)).is_ok_and(|stat| stat.state != 'R')
+}
+
+/// Number of the wait in the kernel that a thread of this process is in. Absent if it runs.
+pub(crate) fn current_wait(thread: Pid) -> Option<u64> {
+    if !waits(thread) {
+        return None;
+    }
+    let path = format!("/proc/self/task/{}/status", thread.as_raw_nonzero());
+    status_field(&fs::read_to_string(path).ok()?, "voluntary_ctxt_switches:")
 }
 
 /// Sleeps on the calling thread, for programs without a runtime and for the blocking pool. It must

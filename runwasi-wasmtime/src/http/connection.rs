@@ -129,7 +129,10 @@ async fn run(
                 // This only changes the connection's state. The next poll acts on it and registers
                 // the wakers of what it waits for then, hence the loop. It turns once more at most:
                 // `end` asks for a graceful end only once.
-                Ending::Graceful => connection.as_mut().graceful_shutdown(),
+                Ending::Graceful => {
+                    activity.ends_between_requests();
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     })

@@ -146,13 +146,15 @@ mod tests {
     const IDLE: Duration = Duration::from_secs(60);
 
     /// The wire to a client that has closed its sending side within a request.
-    fn half_closed() -> (Wire, Arc<Activity>, std::net::TcpStream) {
+    async fn half_closed() -> (Wire, Arc<Activity>, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = listener.accept().unwrap().0;
         accepted.set_nonblocking(true).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        let socket = Arc::new(Mutex::new(TcpStream::from_std(accepted).unwrap()));
+        let stream = TcpStream::from_std(accepted).unwrap();
+        stream.readable().await.unwrap();
+        let socket = Arc::new(Mutex::new(stream));
         let activity = Arc::new(Activity::new(IDLE, IDLE));
         activity.request_begins(false);
         (Wire::new(socket, activity.clone()), activity, client)
@@ -170,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_request_wakes_what_waits_for_the_end_of_the_data() {
-        let (mut wire, activity, _client) = half_closed();
+        let (mut wire, activity, _client) = half_closed().await;
         let began = Instant::now();
         let mut byte = [0];
         let ends = async {
@@ -188,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_the_data_waits_until_the_client_has_taken_the_answer() {
-        let (mut wire, activity, _client) = half_closed();
+        let (mut wire, activity, _client) = half_closed().await;
         activity.wrote(false);
         assert!(!has_ended(&mut wire).await);
         activity.request_ended();

@@ -8,7 +8,7 @@ use std::{
     future::poll_fn,
     mem::MaybeUninit,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::timeouts::Activity;
+use crate::turns::Steps;
 
 /// Time for the client to end its side.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -36,7 +37,8 @@ pub(super) async fn drop_rest(socket: &Mutex<TcpStream>, activity: &Activity) {
         // The client is gone.
         return;
     }
-    let mut rest = Rest { socket, is_coming: activity.may_send(), left: MOST };
+    let is_coming = activity.may_send();
+    let mut rest = Rest { socket, is_coming, left: MOST, steps: Steps::default() };
     // An error: the client goes on for too long, and loses its connection.
     let _ = timeout(PATIENCE, poll_fn(|cx| rest.poll(cx))).await;
 }
@@ -48,6 +50,7 @@ struct Rest<'a> {
     is_coming: bool,
     /// Bytes that may still come.
     left: usize,
+    steps: Steps,
 }
 
 impl Rest<'_> {
@@ -56,6 +59,7 @@ impl Rest<'_> {
         let mut socket = self.socket.lock();
         let mut piece = [MaybeUninit::uninit(); PIECE];
         loop {
+            ready!(self.steps.poll_next(cx));
             let mut buffer = ReadBuf::uninit(&mut piece);
             let read = match Pin::new(&mut *socket).poll_read(cx, &mut buffer) {
                 Poll::Ready(read) => read.map_or(0, |()| buffer.filled().len()),
@@ -67,6 +71,7 @@ impl Rest<'_> {
             }
             self.is_coming = true;
             self.left -= read;
+            self.steps.count(read);
         }
     }
 }
@@ -110,7 +115,7 @@ mod tests {
         let sends = thread::spawn(move || {
             // The server has ended its side, and takes more.
             assert_eq!(client.read(&mut [0]).unwrap(), 0);
-            client.write_all(&[0; 1 << 20]).unwrap();
+            client.write_all(&[0; 256 << 10]).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             client
         });

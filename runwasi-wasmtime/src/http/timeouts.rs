@@ -163,6 +163,13 @@ impl Activity {
         Arriving { activity: self.clone(), complete: false }
     }
 
+    /// Takes note that a connection ends which could have taken another request. Of HTTP/1 the last
+    /// one has arrived wholly then: hyper reads the rest of its body, or ends the connection itself.
+    pub(super) fn ends_between_requests(&self) {
+        let mut state = self.state();
+        state.given_up &= state.http2 || state.doing != Doing::Idle;
+    }
+
     /// True if the client may be in the middle of a message that is not read any more.
     pub(super) fn may_send(&self) -> bool {
         let state = self.state();
@@ -331,6 +338,8 @@ mod tests {
             }
             activity.request_ended();
             assert_eq!(activity.may_send(), !complete);
+            activity.ends_between_requests();
+            assert_eq!(activity.may_send(), http2, "HTTP/1 has read it before");
             activity.request_begins(http2);
             assert_eq!(activity.may_send(), http2, "HTTP/1 has read it before");
         }

@@ -39,6 +39,9 @@ use crate::{
 const RANDOM: u32 = RANDOM_PART as u32;
 /// Bytes of one part of a read or write: half a millisecond in the page cache.
 const TRANSFER: u32 = 1 << 20;
+/// Most bytes of one read of a stream: what a pipe holds. The memory is the host's while the guest
+/// waits.
+const STREAM: u32 = 64 << 10;
 /// Most vectors of one read or write, as in Linux (`IOV_MAX`).
 const VECTORS: u32 = 1024;
 /// Bytes of a memory for one vector that are before its place.
@@ -152,22 +155,25 @@ impl Transfer {
         Self { kind, ..self }
     }
 
-    /// Makes a call for these bytes alone, which are read, or are to be written. Returns the
-    /// `errno` and the number of bytes.
+    /// Makes a call for the bytes behind the first [`HEAD`] alone, which are read, or are to be
+    /// written. Returns the `errno` and the number of bytes.
     async fn call_for(
         self,
         guest: &mut Guest,
         target: &Target,
-        bytes: &mut Vec<u8>,
+        memory: &mut [u8],
     ) -> wasmtime::Result<(i32, u32)> {
+        if matches!(target, Target::Library) {
+            return self.call_library(&mut guest.wasi, memory).await;
+        }
+        let bytes = &mut memory[HEAD as usize..];
         let count = match (target, self.kind) {
-            (Target::Library, _) => return self.call_library(&mut guest.wasi, bytes).await,
             (Target::File(file), Kind::ReadAt(offset)) => {
                 uninterrupted(|| file.read_at(bytes, offset.cast_unsigned()))
             }
             (Target::Stream(stream, waits), Kind::Read) => stream.read(bytes, *waits).await,
             (Target::Stream(stream, waits), Kind::Write) => stream.write(bytes, *waits).await,
-            (Target::Stream(..) | Target::File(_), _) => return Ok((SPIPE, 0)),
+            _ => return Ok((SPIPE, 0)),
         };
         Ok(match count {
             Ok(count) => (SUCCESS, u32::try_from(count)?),
@@ -179,21 +185,17 @@ impl Transfer {
     async fn call_library(
         self,
         wasi: &mut WasiP1Ctx,
-        bytes: &mut Vec<u8>,
+        memory: &mut [u8],
     ) -> wasmtime::Result<(i32, u32)> {
         const DONE: i32 = VECTOR as i32;
-        let length = u32::try_from(bytes.len())?;
+        let length = u32::try_from(memory.len())? - HEAD;
         // The vector, the number of bytes done, and the bytes.
         let head = [HEAD.to_le_bytes(), length.to_le_bytes(), [0; 4], [0; 4]];
-        bytes.splice(..0, head.concat());
-        let mut memory = GuestMemory::Unshared(bytes);
+        memory[..HEAD as usize].copy_from_slice(head.as_flattened());
+        let mut memory = GuestMemory::Unshared(memory);
         let call = Self { vectors: 0, count: 1, ..self };
         let errno = call.call(wasi, &mut memory, DONE).await?;
-        let count = read_u32(&memory, DONE)?;
-        if self.kind.reads() {
-            bytes.drain(..HEAD as usize);
-        }
-        Ok((errno, count))
+        Ok((errno, read_u32(&memory, DONE)?))
     }
 }
 
@@ -279,9 +281,10 @@ async fn transfer_parts(
     target: &Target,
     vectors: &Vectors,
 ) -> wasmtime::Result<Result<u32, i32>> {
+    let most = if target.reads_stream(call.kind) { STREAM } else { TRANSFER };
     let mut done = 0;
     loop {
-        let part = TRANSFER.min(vectors.length() - done);
+        let part = most.min(vectors.length() - done);
         let here = Part { vectors, done, length: part };
         let (errno, count) = here.transfer(caller, call.behind(done), target).await?;
         // After a first part the call succeeds: the next one meets the error again.
@@ -318,8 +321,9 @@ impl Part<'_> {
         let (memory, guest) = enter(caller)?;
         let mut bytes = Vec::with_capacity((HEAD + length) as usize);
         if call.kind.reads() {
-            bytes.resize(length as usize, 0);
+            bytes.resize((HEAD + length) as usize, 0);
         } else {
+            bytes.resize(HEAD as usize, 0);
             vectors.gather(&memory, done, length, &mut bytes)?;
         }
         let (errno, count) = call.call_for(guest, target, &mut bytes).await?;
@@ -329,7 +333,8 @@ impl Part<'_> {
         if call.kind.reads() {
             // Again, so that no borrow of the guest's memory is held while a stream waits.
             let (mut memory, _) = enter(caller)?;
-            vectors.scatter(&mut memory, done, &bytes[..count as usize])?;
+            let bytes = &bytes[HEAD as usize..][..count as usize];
+            vectors.scatter(&mut memory, done, bytes)?;
         }
         Ok((errno, count))
     }

@@ -209,8 +209,8 @@ async fn client_that_closes_its_sending_side_gets_its_answer() -> Result {
         // The last one has pieces for longer than a client that says nothing is waited for.
         for (path, end) in [
             ("/hello", "!\n"),
-            ("/slow?ms=500", "late\n"),
-            ("/slow-body?ms=700", "chunk 4\n\r\n0\r\n\r\n"),
+            ("/slow?ms=100", "late\n"),
+            ("/slow-body?ms=450", "chunk 4\n\r\n0\r\n\r\n"),
         ] {
             let mut stream = half_closed(server.address, path).await?;
             let mut answer = String::new();

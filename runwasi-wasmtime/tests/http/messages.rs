@@ -145,14 +145,15 @@ async fn client_that_sends_more_than_is_read_gets_its_answer() -> Result {
             .setup("c", guest)?
             .annotation("concurrent-reuse", at_once)
             .annotation("max-requests", "1")
-            .annotation("queue-timeout", "100ms");
+            .annotation("queue-timeout", "1s");
         let server = bed.start(setup).await?;
-        let size = 4 << 20;
+        let size = 1 << 20;
         let said = answer_to_upload(server.address, "/hello", size).await?;
         assert!(said.starts_with("HTTP/1.1 200 ") && said.contains("Hello"), "{guest}: {said}");
         // Also one that no guest gets.
         let mut client = Client::connect(server.address).await?;
         let slow = client.send("GET", "/slow-body?ms=2000", nothing()).await?;
+        assert_eq!(slow.status(), 200, "{guest}: it has the only place");
         let said = answer_to_upload(server.address, "/hello", size).await?;
         assert!(said.starts_with("HTTP/1.1 503 "), "{guest}: {said}");
         drop((slow, client));

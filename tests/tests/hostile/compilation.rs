@@ -197,7 +197,8 @@ pub(crate) fn compiler_beyond_its_time_is_a_start_error(b: &mut Fixture) -> Resu
     b.module("large.wasm", larger(6 * LARGE)?)?;
     runs(b, "small.wat")?;
     let said = refusal(b, "large.wasm")?;
-    says(&said, &["/large.wasm", "engine.compile-time"], &["1 s"])?;
+    // Beside others that compute the limit by the clock may come first.
+    says(&said, &["/large.wasm", "engine.compile-time"], &["1 s", "10 s"])?;
     ensure!(b.compilers().is_empty(), "its compiler goes on");
     b.fixture.becomes_clean()
 }

@@ -1,5 +1,6 @@
 //! Tests of [`group`](super).
 
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 use super::{
@@ -110,7 +111,7 @@ async fn member_that_waits_in_the_kernel_holds_neither_worker_nor_kill() {
     let waiting = waiting.with_files(slow());
     let other = Group::new(guests, &ResourcesConfig::default(), None);
     // A read of an empty pipe stands for a file call without an answer.
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     waiting.spawn(async move {
         let mut byte = [0];
         assert_eq!(rustix::io::read(&reader, &mut byte), Ok(0));
@@ -151,7 +152,7 @@ async fn held_without_a_watch(is_killed: bool) {
     let queue = FairQueue::new(1, undriven.handle().clone());
     let guests = Guests { runtime: Handle::current(), queue };
     let group = Group::new(guests, &ResourcesConfig::default(), None).with_files(slow());
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let (sender, begun) = oneshot::channel();
     group.spawn(async move {
         let _ = sender.send(());
@@ -196,7 +197,7 @@ impl Drop for SlowDrop {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_member_whose_drop_waits_is_held() {
     let group = group();
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let (sender, begun) = oneshot::channel();
     let slow = SlowDrop(reader);
     group.spawn(async move {
