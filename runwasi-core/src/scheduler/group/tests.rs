@@ -150,7 +150,7 @@ async fn held_without_a_watch(is_killed: bool) {
     // Without a drive no watch runs, as if every worker waited in the kernel.
     let undriven = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let queue = FairQueue::new(1, undriven.handle().clone());
-    let guests = Guests { runtime: Handle::current(), queue };
+    let guests = Guests { runtime: Handle::current(), queue, tried: Arc::default() };
     let group = Group::new(guests, &ResourcesConfig::default(), None).with_files(slow());
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let (sender, begun) = oneshot::channel();
