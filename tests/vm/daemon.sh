@@ -70,6 +70,22 @@ restart_disturbs_no_container() {
     eventually 20 test ! -e "/proc/$host_before"
 }
 
+# A start after the last container has a new host, which the socket starts.
+drain_keeps_its_containers_and_the_socket() {
+    guest_in_background -- sleep 1000
+    local host_before
+    host_before=$(host)
+    status_is 1 containerd-wasmtimed drain --timeout 1 2>said
+    cat said
+    grep --quiet "the manager socket is systemd's and stays open" said
+    task RUNNING
+    prints active systemctl is-active $unit.socket
+    end_guest
+    eventually 20 test ! -e "/proc/$host_before"
+    hello
+    prints active systemctl is-active $unit
+}
+
 # watched_guest: a container, and containerd's events in a file. What a daemon leaves at its end is not there any more for
 # `ctr task delete`, and `ctr run` tells no status when it loses its task.
 watched_guest() {

@@ -6,11 +6,11 @@
 //! in new namespaces, without capabilities and descriptors.
 //!
 //! ```text
-//! namespaces, root ─▶ fork ─▶ die with the parent ─▶ own session ─▶ no capabilities ─▶ exec
+//! fork ─▶ die with the parent ─▶ own session ─▶ namespaces, root ─▶ no capabilities ─▶ exec
 //! ```
 //!
-//! The namespaces are made by its parent, a thread that is there for nothing else: they take the
-//! kernel a while, and a new process has copies of all descriptors until it executes its program.
+//! The root changes behind the fork: an engine may have handlers of forks that look for `/proc`, as
+//! wasmtime has. Until the process executes its program it has copies of all descriptors.
 //!
 //! Its parent cannot be asked for: it is outside of the namespace, where its number is 0. So a
 //! parent that is killed in the instant before the first call leaves it behind.
@@ -50,7 +50,7 @@ const PROC: &CStr = c"/proc";
 
 /// Starts the first process of a new PID namespace, and returns it with the directory of the calling
 /// thread's namespaces. It ends with the thread, whose later children are in that namespace, too: the
-/// thread can start no other thread any more, and is left in an empty root.
+/// thread can start no other thread any more.
 pub(crate) fn start_first() -> io::Result<(Child, OwnedFd)> {
     let program = program()?;
     // By a file of this thread: those of the process need a capability (`ptrace(2)`).
@@ -58,13 +58,13 @@ pub(crate) fn start_first() -> io::Result<(Child, OwnedFd)> {
     let namespaces = rustix::fs::open(c"/proc/thread-self/ns", flags, Mode::empty())?;
     // SAFETY: only the namespace of later children changes.
     unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
-    leave_namespaces()?;
     let mut command = Command::new("pod-init");
     let fd = program.as_raw_fd();
     let enter = move || {
         block_signals()?;
         set_parent_process_death_signal(Some(Signal::KILL))?;
         setsid()?;
+        leave_namespaces()?;
         give_up_privileges()?;
         Err(execute(fd))
     };
@@ -89,11 +89,11 @@ fn program() -> io::Result<File> {
     Ok(file)
 }
 
-/// Moves the calling thread into namespaces of its own, with an empty root.
+/// Moves the calling process into namespaces of its own, with an empty root.
 fn leave_namespaces() -> io::Result<()> {
     let new =
         UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    // SAFETY: for this thread alone, which nothing else uses. No file descriptors change.
+    // SAFETY: this is a new process with one thread. No file descriptors change.
     unsafe { unshare_unsafe(new) }?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change(c"/", private)?;
