@@ -197,7 +197,11 @@ mod tests {
         // The last bytes are hyper's.
         assert!(!has_ended(&mut wire).await);
         assert!(wire.has_ended);
-        poll_fn(|cx| Poll::Ready(wire.wrote(cx, true))).await;
+        poll_fn(|cx| {
+            wire.wrote(cx, true);
+            Poll::Ready(())
+        })
+        .await;
         assert!(has_ended(&mut wire).await);
     }
 }
