@@ -4,12 +4,15 @@
 //! back everywhere, and a process ends with the thread that has started it. The thread takes the end
 //! of the process and ends as well.
 
-use std::{fs::File, io, os::fd::OwnedFd, process::Child, sync::mpsc, thread};
+use std::{fs::File, io, os::fd::OwnedFd, sync::mpsc, thread};
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::PollFlags,
     fs::{Mode, OFlags, openat},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    io::retry_on_intr,
+    process::{
+        Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid,
+    },
 };
 
 use crate::{panics, sys, task_limits};
@@ -42,11 +45,11 @@ impl PodInit {
 
     /// Of a process that the calling thread has started and not waited for. `namespaces` is the
     /// directory of the thread's.
-    fn of(child: &Child, namespaces: &OwnedFd) -> io::Result<Self> {
+    fn of(process: Pid, namespaces: &OwnedFd) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let namespace = openat(namespaces, "pid_for_children", flags, Mode::empty())?.into();
-        let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-        Ok(Self { pid: child.id(), pidfd, namespace })
+        let pidfd = pidfd_open(process, PidfdFlags::empty())?;
+        Ok(Self { pid: process.as_raw_nonzero().get().cast_unsigned(), pidfd, namespace })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -60,9 +63,7 @@ impl PodInit {
 
     /// True if a signal has ended it.
     pub(super) fn has_ended(&self) -> bool {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+        sys::has_event(&self.pidfd, PollFlags::IN).unwrap_or(false)
     }
 }
 
@@ -75,7 +76,7 @@ impl Drop for PodInit {
 
 /// The thread, from the start of the process to its end.
 fn serve(started: &mpsc::SyncSender<io::Result<PodInit>>) {
-    let (mut child, namespaces) = match sys::start_first() {
+    let (process, namespaces) = match sys::start_first() {
         Ok(first) => first,
         Err(error) => {
             // An error: the starter has gone.
@@ -83,16 +84,16 @@ fn serve(started: &mpsc::SyncSender<io::Result<PodInit>>) {
             return;
         }
     };
-    let handle = PodInit::of(&child, &namespaces);
+    let handle = PodInit::of(process, &namespaces);
     drop(namespaces);
     if handle.is_err() {
         // An error: it has ended.
-        let _ = child.kill();
+        let _ = kill_process(process, Signal::KILL);
     }
     // An error: the starter has gone. The handle that comes back ends the process.
     drop(started.send(handle));
-    if let Err(error) = child.wait() {
-        tracing::error!(%error, pid = child.id(), "pod-init is not reaped");
+    if let Err(error) = retry_on_intr(|| waitpid(Some(process), WaitOptions::empty())) {
+        tracing::error!(%error, pid = %process.as_raw_nonzero(), "pod-init is not reaped");
     }
 }
 
@@ -100,8 +101,10 @@ fn serve(started: &mpsc::SyncSender<io::Result<PodInit>>) {
 mod tests {
     use std::{
         fs,
+        os::unix::process::CommandExt,
         path::Path,
         process::Command,
+        sync::atomic::{AtomicU32, Ordering},
         time::{Duration, Instant},
     };
 
@@ -199,6 +202,25 @@ mod tests {
             let own = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
             assert_ne!(fs::read_link(file(&first, &format!("ns/{kind}"))).unwrap(), own);
         }
+    }
+
+    #[test]
+    fn its_start_is_no_fork() {
+        static FORKS: AtomicU32 = AtomicU32::new(0);
+        // Other tests start programs meanwhile, by forks of other threads.
+        extern "C" fn fork() {
+            let is_ours = thread::current().name() == Some(NAME);
+            FORKS.fetch_add(u32::from(is_ours), Ordering::Relaxed);
+        }
+        // SAFETY: the handler stays, and takes no lock.
+        assert_eq!(unsafe { libc::pthread_atfork(Some(fork), None, None) }, 0);
+        drop(start());
+        assert_eq!(FORKS.load(Ordering::Relaxed), 0);
+        // SAFETY: the closure does nothing.
+        let forking = || unsafe { Command::new("true").pre_exec(|| Ok(())) }.status();
+        let status = thread::Builder::new().name(NAME.into()).spawn(forking).unwrap();
+        assert!(status.join().unwrap().unwrap().success());
+        assert_eq!(FORKS.load(Ordering::Relaxed), 1, "the handler is not called");
     }
 
     #[test]

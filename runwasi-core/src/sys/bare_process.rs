@@ -171,7 +171,7 @@ pub(super) fn block_signals() -> io::Result<u64> {
 
 /// Replaces the signal mask of the calling thread and returns the mask before.
 // By the system call: libc's function leaves out the two signals that it uses itself.
-fn set_signal_mask(mask: u64) -> io::Result<u64> {
+pub(super) fn set_signal_mask(mask: u64) -> io::Result<u64> {
     let mut before = 0_u64;
     // SAFETY: both masks are live and of the passed size.
     let result = unsafe {

@@ -41,28 +41,30 @@ pub(crate) fn watch(file: File) -> io::Result<AsyncFd<File>> {
 
 /// True if no process has the reading end of a pipe open. `fd` is its writing end.
 pub fn has_no_reader(fd: impl AsFd) -> bool {
-    let mut polled = [PollFd::new(&fd, PollFlags::empty())];
-    let ready = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
     // `poll(2)` reports a missing reader as `POLLERR`, even without requested events.
-    ready.is_ok() && polled[0].revents().contains(PollFlags::ERR)
+    events_now(&fd, PollFlags::empty()).is_ok_and(|events| events.contains(PollFlags::ERR))
 }
 
 /// True if a pipe takes nothing more now. `fd` is its writing end.
 pub(crate) fn is_full(fd: impl AsFd) -> bool {
-    let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
-    let ready = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-    ready.is_ok() && !polled[0].revents().contains(PollFlags::OUT)
+    events_now(&fd, PollFlags::OUT).is_ok_and(|events| !events.contains(PollFlags::OUT))
 }
 
 /// True if a file has one of these events now, its end, or an error.
 pub(crate) fn has_event(fd: impl AsFd, events: PollFlags) -> io::Result<bool> {
-    let mut polled = [PollFd::new(&fd, events)];
-    match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-        Ok(number) => Ok(number > 0),
+    match events_now(&fd, events) {
+        Ok(events) => Ok(!events.is_empty()),
         // A signal has come, and no event.
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The events of `poll(2)` without a wait.
+fn events_now(fd: &impl AsFd, events: PollFlags) -> rustix::io::Result<PollFlags> {
+    let mut polled = [PollFd::new(fd, events)];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(polled[0].revents())
 }
 
 /// Lets the kernel drop what asks a listening TCP socket for a new connection. Handshakes that have
