@@ -6,6 +6,7 @@
 //! | [`engine`] | artifact → instance |
 //! | [`builder`], `hooks` | an engine with host functions of the embedder |
 //! | `pool` | one wasmtime engine with its slots |
+//! | `pool_sizes` | sizes of the pools and shares of containers, by the settings |
 //! | `config` | its `wasmtime::Config` |
 //! | `shares`, `maps` | the shares of containers in the pool; its memory maps |
 //! | `epoch` | the clock that makes guests yield |
@@ -63,6 +64,7 @@ mod outbound;
 mod outline;
 mod paced;
 mod pool;
+mod pool_sizes;
 pub mod proposals;
 pub mod settings;
 mod shares;
