@@ -216,8 +216,10 @@ mod tests {
         assert_eq!(unsafe { libc::pthread_atfork(Some(fork), None, None) }, 0);
         drop(start());
         assert_eq!(FORKS.load(Ordering::Relaxed), 0);
+        let mut command = Command::new("true");
         // SAFETY: the closure does nothing.
-        let forking = || unsafe { Command::new("true").pre_exec(|| Ok(())) }.status();
+        unsafe { command.pre_exec(|| Ok(())) };
+        let forking = move || command.status();
         let status = thread::Builder::new().name(NAME.into()).spawn(forking).unwrap();
         assert!(status.join().unwrap().unwrap().success());
         assert_eq!(FORKS.load(Ordering::Relaxed), 1, "the handler is not called");
