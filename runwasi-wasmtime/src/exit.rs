@@ -1,10 +1,10 @@
 //! Conversion of a guest's end into an exit status.
 
 use runwasi_core::{ExitStatus, Fault, InstanceSpec};
-use wasmtime::Trap;
+use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::limits::OutOfMemory;
+use crate::{backtrace, limits::OutOfMemory};
 
 /// Exit status of a guest: success after a return, the code of `proc_exit`, `KILLED` after a growth
 /// beyond the memory limit, otherwise `TRAP`. A report of the last two goes to the guest's stderr.
@@ -37,7 +37,12 @@ pub(crate) async fn tell(error: &wasmtime::Error, spec: &InstanceSpec) {
 /// The error's message with the wasm backtrace, and its causes.
 fn report(error: &wasmtime::Error) -> String {
     // Not `{:?}`, which may add the host's own stack.
-    let mut causes = error.chain().map(ToString::to_string);
+    let causes = error.chain().map(ToString::to_string);
+    let trace = error.downcast_ref::<WasmBacktrace>().map(|trace| (trace.to_string(), trace));
+    let mut causes = causes.map(|cause| match &trace {
+        Some((text, trace)) if *text == cause => backtrace::text(trace),
+        _ => cause,
+    });
     let mut report = format!("Error: {}\n", causes.next().unwrap_or_default());
     for cause in causes {
         report.push_str(&format!("Caused by: {cause}\n"));

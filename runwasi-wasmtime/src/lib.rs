@@ -34,11 +34,12 @@
 //! | `wasi` | WASI context of a process: streams, values, data; models (feature `wasi-nn`) |
 //! | `gc_heap` | first size of a guest's heap of collected objects |
 //! | `limits` | store limiter: charges the growth of guests to their container |
-//! | `exit` | exit status of a guest |
+//! | `exit`, `backtrace` | exit status of a guest, and the text of its calls |
 //!
 //! Only this crate uses wasmtime's types. `runwasi-core` does not depend on wasmtime.
 
 mod annotations;
+mod backtrace;
 pub mod builder;
 mod codegen;
 mod compile_job;
