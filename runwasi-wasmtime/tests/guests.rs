@@ -15,6 +15,8 @@ use runwasi_core::{
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
+#[path = "guests/calls.rs"]
+mod calls;
 #[path = "guests/components.rs"]
 mod components;
 #[path = "guests/descriptors.rs"]
