@@ -200,6 +200,26 @@ async fn a_trap_in_the_modules_start_function_is_the_guests_end() -> Result {
 }
 
 #[tokio::test]
+async fn an_exception_or_a_failed_host_call_in_the_start_function_is_the_guests_end() -> Result {
+    let bed = Bed::new(10).await?;
+    // The host function needs a memory that the module does not export.
+    for (parts, reason) in [
+        ("(tag $e) (func $s (throw $e))", "thrown Wasm exception"),
+        (
+            r#"(import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+            (func $s (drop (call $yield)))"#,
+            "memory export",
+        ),
+    ] {
+        let module = format!(r#"(module {parts} (start $s) (func (export "_start")))"#);
+        let ran = bed.run(&["/m"], &[("/m", &module)]).await?;
+        assert_eq!(ran.status, 134, "{parts}: {}", ran.stderr);
+        assert!(ran.stderr.contains(reason), "{parts}: {}", ran.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_cannot_run_is_refused_with_file_and_reason() -> Result {
     let bed = Bed::new(10).await?;
     let unknown = r#"(module (import "env" "mystery" (func)) (func (export "_start")))"#;
