@@ -22,7 +22,7 @@ const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
 
 /// The kernel's bounds for `cpu.shares`.
 const LEAST_SHARES: u64 = 2;
-const MOST_SHARES: u64 = 262_144;
+pub(crate) const MOST_SHARES: u64 = 262_144;
 
 /// The kernel's default for `cpu.shares`.
 pub const DEFAULT_SHARES: u64 = 1024;

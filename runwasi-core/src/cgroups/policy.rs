@@ -8,7 +8,7 @@ use std::{
 use super::version::CgroupVersion as Version;
 use crate::bundle::{
     cgroups_path::CgroupsPath,
-    resources::{Quota, ResourcesConfig},
+    resources::{MOST_SHARES, Quota, ResourcesConfig},
 };
 
 /// CPU time per [`PERIOD`] for other work of the workers. The kernel's quota is 1.25 times the
@@ -29,6 +29,7 @@ pub(super) struct Hierarchies {
 }
 
 /// The cgroup of a container.
+#[derive(Clone)]
 pub(super) struct Leaf {
     /// Cgroup of the workers.
     pub(super) cpu: PathBuf,
@@ -131,6 +132,12 @@ impl Leaf {
             });
         }
         settings
+    }
+
+    /// The setting of the shares that the guests of a pod have together. None for a sum of nothing.
+    pub(super) fn shares_of_pod(&self, sum: u64) -> Option<Setting> {
+        // At least the kernel's least, if it is anything.
+        (sum > 0).then(|| sum.min(MOST_SHARES)).and_then(|sum| self.shares(sum))
     }
 
     fn shares(&self, shares: u64) -> Option<Setting> {
