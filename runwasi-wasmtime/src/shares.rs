@@ -325,24 +325,28 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Counts a call of the guest's code, and reserves a stack for it if it may need one.
-    pub(crate) fn begin_call(&mut self) -> Result<(), Shortage> {
+    /// Counts a call of the guest's code, and reserves a stack for it if it may need one. True if it
+    /// has reserved one.
+    pub(crate) fn begin_call(&mut self) -> Result<bool, Shortage> {
         let calls = self.calls + 1;
-        if calls.saturating_sub(CALLS_WITHIN) > self.further {
+        let needs_one = calls.saturating_sub(CALLS_WITHIN) > self.further;
+        if needs_one {
             self.reserve_stack()?;
             self.further += 1;
         }
         self.calls = calls;
-        Ok(())
+        Ok(needs_one)
     }
 
-    /// Counts the end of a call.
-    pub(crate) fn end_call(&mut self) {
+    /// Counts the end of a call. True if that has released a stack.
+    pub(crate) fn end_call(&mut self) -> bool {
         self.calls = self.calls.saturating_sub(1);
-        if self.calls.saturating_sub(CALLS_WITHIN) < self.further {
+        let needs_less = self.calls.saturating_sub(CALLS_WITHIN) < self.further;
+        if needs_less {
             self.further -= 1;
             self.release_stacks(1);
         }
+        needs_less
     }
 
     fn reserve_stack(&self) -> Result<(), Shortage> {

@@ -170,6 +170,24 @@ impl Component {
         self.limits.explain(error)
     }
 
+    /// Reserves and charges the stack that a call may need.
+    fn begin_call(&mut self) -> wasmtime::Result<()> {
+        if self.share.begin_call().map_err(EngineError::from)?
+            && let Err(beyond) = self.limits.add_stack()
+        {
+            // The call does not begin, and has no end of its own.
+            self.share.end_call();
+            return Err(beyond.into());
+        }
+        Ok(())
+    }
+
+    fn end_call(&mut self) {
+        if self.share.end_call() {
+            self.limits.remove_stack();
+        }
+    }
+
     /// Number of files and sockets that the guest may still open.
     pub(super) fn descriptors_left(&mut self) -> usize {
         self.descriptors.left(&mut self.table)
@@ -236,13 +254,11 @@ impl Component {
 // components, in calls that never end.
 fn count_calls(store: &mut Store<Component>) {
     store.call_hook(|mut store, hook| {
-        let share = &mut store.data_mut().share;
+        let component = store.data_mut();
         match hook {
-            CallHook::CallingWasm => {
-                share.begin_call().map_err(|shortage| EngineError::from(shortage).into())
-            }
+            CallHook::CallingWasm => component.begin_call(),
             CallHook::ReturningFromWasm => {
-                share.end_call();
+                component.end_call();
                 Ok(())
             }
             CallHook::CallingHost | CallHook::ReturningFromHost => Ok(()),

@@ -79,6 +79,18 @@ async fn calls_that_wait_take_stacks_of_the_container_and_give_them_back() -> Re
 }
 
 #[tokio::test]
+async fn stacks_of_calls_that_wait_count_against_the_memory_limit() -> Result {
+    let bed = Bed::new(10).await?;
+    let bundle = || bed.harness.bundle("c", &["/c"]).file("/c", waiting_in(6, SHORT));
+    // One and five further ones of 512 KiB.
+    assert_eq!(bed.run_bundle(bundle().memory_limit(4 << 20)).await?.status, 0);
+    let ran = bed.run_bundle(bundle().memory_limit(2 << 20)).await?;
+    assert_eq!(ran.status, 137, "{}", ran.stderr);
+    assert!(ran.stderr.contains("out of memory"), "{}", ran.stderr);
+    Ok(())
+}
+
+#[tokio::test]
 async fn calls_that_wait_leave_stacks_to_other_containers() -> Result {
     let bed = Bed::new(10).await?;
     let text = waiting_in(8, FOR_EVER);
