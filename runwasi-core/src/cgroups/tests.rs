@@ -61,7 +61,7 @@ fn single_container_has_its_limits_mirrored_with_a_reserve() {
     assert_eq!(fixture.at("cpu/k8s/c1/tasks"), "71");
     assert_eq!(fixture.at("memory/k8s/c1/cgroup.procs"), process::id().to_string());
     let memory: u64 = fixture.at("memory/k8s/c1/memory.limit_in_bytes").parse().unwrap();
-    assert!(memory > 1_000_000 + SPARE_MEMORY && memory < SPARE_MEMORY * 20, "{memory}");
+    assert!(memory > 1_250_000 + SPARE_MEMORY && memory < SPARE_MEMORY * 20, "{memory}");
     joined
         .limit(&ResourcesConfig::parse(br#"{"cpu":{"quota":-1},"memory":{"limit":-1}}"#).unwrap());
     assert_eq!(fixture.at("cpu/k8s/c1/cpu.cfs_quota_us"), "-1");

@@ -250,6 +250,8 @@ impl Container {
             self.context.memory.set_limit(limit.get());
         }
         if let Some(kernel_limits) = self.kernel_limits.clone() {
+            // After the change of the limit: from now on the use does not grow beyond it.
+            let limits = limits.with_used(self.context.memory.usage().used);
             let work = move || {
                 kernel_limits.limit(&limits);
                 Ok(())
