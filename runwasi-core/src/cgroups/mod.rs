@@ -29,6 +29,7 @@
 
 mod files;
 pub(crate) mod kills;
+pub(crate) mod oom_scores;
 mod origin;
 mod pod_shares;
 mod policy;
@@ -47,6 +48,7 @@ pub(crate) use self::{
 };
 use self::{
     files::write,
+    oom_scores::OomScores,
     pod_shares::{OwnShares, PodShares},
     policy::{Hierarchies, Leaf},
     version::CgroupVersion as Version,
@@ -75,6 +77,8 @@ pub struct Cgroups {
     successors: Mutex<Vec<Weak<KernelLimits>>>,
     /// Shares of that cgroup, if other containers may come.
     shares: PodShares,
+    /// OOM scores of the containers.
+    pub(crate) oom_scores: Arc<OomScores>,
 }
 
 /// The cgroup of one container, joined as soon as the kernel has limits to hold.
@@ -241,6 +245,7 @@ impl Cgroups {
             taken: Mutex::default(),
             successors: Mutex::default(),
             shares: PodShares::default(),
+            oom_scores: OomScores::of_process(),
         }
     }
 
