@@ -11,8 +11,9 @@ use crate::{lock::Mutex, native::oom_score};
 
 /// The scores of the containers of this process.
 pub(crate) struct OomScores {
-    /// Score without containers.
-    base: Option<i32>,
+    /// Tells the score without containers.
+    // Not read before the first container with a score: most that are started by hand have none.
+    base: fn() -> Option<i32>,
     file: PathBuf,
     // Locked while the least one is found and written: of two changes at once the second one writes
     // both.
@@ -36,10 +37,10 @@ pub(crate) struct OomScore {
 impl OomScores {
     /// Those of this process, which has no container yet.
     pub(super) fn of_process() -> Arc<Self> {
-        Self::at(oom_score::own(), PathBuf::from(oom_score::file("self")))
+        Self::at(oom_score::own, PathBuf::from(oom_score::file("self")))
     }
 
-    fn at(base: Option<i32>, file: PathBuf) -> Arc<Self> {
+    fn at(base: fn() -> Option<i32>, file: PathBuf) -> Arc<Self> {
         Arc::new(Self { base, file, state: Mutex::default() })
     }
 
@@ -53,10 +54,10 @@ impl OomScores {
         let mut state = self.state.lock();
         change(&mut state.of_containers);
         let least = state.of_containers.iter().copied().min();
-        let Some(score) = self.base.map(|base| least.map_or(base, |least| least.max(base))) else {
-            return;
-        };
-        if state.written.or(self.base) == Some(score) {
+        // None: it cannot be read, and is left alone.
+        let Some(base) = (self.base)() else { return };
+        let score = least.map_or(base, |least| least.max(base));
+        if state.written.unwrap_or(base) == score {
             return;
         }
         match self.write(score) {
@@ -90,7 +91,7 @@ mod tests {
     fn score_is_the_least_of_the_containers_and_at_least_that_of_a_shim() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("oom_score_adj");
-        let scores = OomScores::at(Some(-998), file.clone());
+        let scores = OomScores::at(|| Some(-998), file.clone());
         let written = || fs::read_to_string(&file).unwrap_or_default();
         let first = scores.add(-998);
         assert_eq!(written(), "", "as before");
@@ -112,7 +113,7 @@ mod tests {
     fn nothing_is_written_without_a_score_of_the_process() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("oom_score_adj");
-        drop(OomScores::at(None, file.clone()).add(1000));
+        drop(OomScores::at(|| None, file.clone()).add(1000));
         assert!(!file.exists());
     }
 }
