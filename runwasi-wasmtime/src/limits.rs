@@ -113,6 +113,16 @@ impl Limits {
         Ok(Self { growth: Growth::new(charge, STACK as u64)?, largest, held: false })
     }
 
+    /// Charges a stack of a further call.
+    pub(crate) fn add_stack(&mut self) -> Result<(), OutOfMemory> {
+        self.growth.add_stack(STACK as u64).map_err(OutOfMemory)
+    }
+
+    /// Releases it at the end of the call.
+    pub(crate) fn remove_stack(&mut self) {
+        self.growth.remove_stack(STACK as u64);
+    }
+
     /// Marks the end of the instantiation.
     pub(crate) fn started(&mut self) {
         self.growth.started();

@@ -3,6 +3,10 @@
 //! Each store reserves for its whole life: one stack, and the memories and tables of its program. A
 //! reservation counts twice, for the container and for the node. So a container takes no more than
 //! its share, and a start that does not fit is refused before any code of the guest runs.
+//!
+//! A component may have several calls in progress, each on a stack of its own: an asynchronous call
+//! of another component goes on beside its caller. So a store reserves a stack for each call beyond
+//! the first two as well, and ends if there is none.
 
 use std::{
     fmt,
@@ -183,6 +187,15 @@ impl Account {
         }
     }
 
+    /// Reserves one more stack.
+    fn reserve_stack(&self) -> Result<(), Lack> {
+        self.reserve_one(Resource::Stacks as usize, Resource::Stacks, 1)
+    }
+
+    fn release_stacks(&self, number: u32) {
+        self.used[Resource::Stacks as usize].fetch_sub(number, Relaxed);
+    }
+
     fn release(&self, numbers: &Numbers) {
         for (used, number) in self.used.iter().zip(numbers) {
             used.fetch_sub(*number, Relaxed);
@@ -265,6 +278,8 @@ impl Shares {
             node: self.node.clone(),
             container: self.container.clone(),
             numbers: self.numbers,
+            calls: 0,
+            further: 0,
         })
     }
 
@@ -291,16 +306,67 @@ fn numbers(required: Option<&ResourcesRequired>) -> Numbers {
     [1, number(|required| required.num_memories), number(|required| required.num_tables)]
 }
 
+/// Calls of one store that need no further stack.
+// The first has the store's own. The second one may be nested in it, on the same stack: the host calls
+// the guest for memory. If it has a stack of its own, that is one of those beyond the slots, which a
+// container cannot use up, since it has no more stores than its share.
+const CALLS_WITHIN: u32 = 2;
+
 /// Reservation of one store. Dropped with it.
 #[derive(Debug)]
 pub(crate) struct Share {
     node: Arc<Account>,
     container: Arc<Account>,
     numbers: Numbers,
+    /// Calls of the guest's code in progress.
+    calls: u32,
+    /// Stacks reserved for them beyond that of the store.
+    further: u32,
+}
+
+impl Share {
+    /// Counts a call of the guest's code, and reserves a stack for it if it may need one. True if it
+    /// has reserved one.
+    pub(crate) fn begin_call(&mut self) -> Result<bool, Shortage> {
+        let calls = self.calls + 1;
+        let needs_one = calls.saturating_sub(CALLS_WITHIN) > self.further;
+        if needs_one {
+            self.reserve_stack()?;
+            self.further += 1;
+        }
+        self.calls = calls;
+        Ok(needs_one)
+    }
+
+    /// Counts the end of a call. True if that has released a stack.
+    pub(crate) fn end_call(&mut self) -> bool {
+        self.calls = self.calls.saturating_sub(1);
+        let needs_less = self.calls.saturating_sub(CALLS_WITHIN) < self.further;
+        if needs_less {
+            self.further -= 1;
+            self.release_stacks(1);
+        }
+        needs_less
+    }
+
+    fn reserve_stack(&self) -> Result<(), Shortage> {
+        let shortage = |scope| move |lack| Shortage { scope, lack };
+        self.container.reserve_stack().map_err(shortage(Scope::Container))?;
+        self.node
+            .reserve_stack()
+            .inspect_err(|_| self.container.release_stacks(1))
+            .map_err(shortage(Scope::Node))
+    }
+
+    fn release_stacks(&self, number: u32) {
+        self.node.release_stacks(number);
+        self.container.release_stacks(number);
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
+        self.release_stacks(self.further);
         self.node.release(&self.numbers);
         self.container.release(&self.numbers);
     }
@@ -414,6 +480,41 @@ mod tests {
         let error = shares([9, 2, 9], [9, 9, 9], [1, 3, 4]).check_limits().unwrap_err();
         assert!(error.to_string().contains("engine.memories"), "{error}");
         shares([9, 9, 9], [9, 9, 9], [1, 9, 9]).check_limits().unwrap();
+    }
+
+    #[test]
+    fn calls_of_a_store_beyond_the_second_take_stacks_and_give_them_back() {
+        let shares = shares([4, 9, 9], [3, 9, 9], [1, 0, 0]);
+        let stacks = |account: &Account| account.used[Resource::Stacks as usize].load(Relaxed);
+        let used = || (stacks(&shares.container), stacks(&shares.node));
+        let mut share = shares.take().unwrap();
+        for number in [1, 1, 2, 3] {
+            share.begin_call().unwrap();
+            assert_eq!(used(), (number, number));
+        }
+        let refused = share.begin_call().unwrap_err().to_string();
+        let wanted = "1 more than the 3 in use are beyond the 3 of one container, which \
+                      engine.container-stacks raises";
+        assert_eq!(refused, wanted);
+        share.end_call();
+        assert_eq!(used(), (2, 2));
+        share.begin_call().unwrap();
+        let other = Shares { container: Arc::new(Account::new([9; 3])), ..shares.clone() };
+        let mut last = other.take().unwrap();
+        last.begin_call().unwrap();
+        last.begin_call().unwrap();
+        assert!(last.begin_call().unwrap_err().to_string().contains("of all containers"));
+        assert_eq!(stacks(&other.container), 1, "as before");
+        drop(last);
+        for number in [2, 1, 1, 1] {
+            share.end_call();
+            assert_eq!(used(), (number, number));
+        }
+        for _ in 0..4 {
+            share.begin_call().unwrap();
+        }
+        drop(share);
+        assert_eq!(used(), (0, 0));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 
 use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};
-use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 use crate::{exit, limits::OutOfMemory};
 
@@ -45,10 +45,9 @@ pub(crate) async fn failed_start(
     spec: &InstanceSpec,
     context: &GuestContext,
 ) -> Result<ExitStatus, EngineError> {
-    // The guest's own code ran during the instantiation and has ended like any other guest. So has
-    // one that is reported as running, whatever has ended it: its start cannot fail any more.
-    let has_run = error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>();
-    if has_run || context.is_ready() {
+    // The guest's own code has ended like any other guest. So has one that is reported as running,
+    // whatever has ended it: its start cannot fail any more.
+    if has_run(&error) || context.is_ready() {
         return Ok(exit::status(Err(error), spec).await);
     }
     if error.is::<PoolConcurrencyLimitError>() {
@@ -58,6 +57,15 @@ pub(crate) async fn failed_start(
         Some(OutOfMemory(error)) => EngineError::begins_beyond(*error),
         None => failed(error),
     })
+}
+
+/// True if the guest's own code ran during the instantiation, and has ended it.
+// An exception, an error of a host call and the like are no traps, but have the trace of its calls. So
+// has a growth beyond the limit, and without that memory a guest cannot start.
+fn has_run(error: &wasmtime::Error) -> bool {
+    let ended = error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>();
+    let lacks = error.is::<OutOfMemory>() || error.is::<PoolConcurrencyLimitError>();
+    ended || error.is::<WasmBacktrace>() && !lacks
 }
 
 /// Error of an instantiation that fails for no reason of the guest.

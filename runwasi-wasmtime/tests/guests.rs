@@ -15,6 +15,8 @@ use runwasi_core::{
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
+#[path = "guests/calls.rs"]
+mod calls;
 #[path = "guests/components.rs"]
 mod components;
 #[path = "guests/descriptors.rs"]
@@ -194,6 +196,26 @@ async fn a_trap_in_the_modules_start_function_is_the_guests_end() -> Result {
     let bed = Bed::new(10).await?;
     let module = r#"(module (func $s unreachable) (start $s) (func (export "_start")))"#;
     assert_eq!(bed.run(&["/m"], &[("/m", module)]).await?.status, 134);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_exception_or_a_failed_host_call_in_the_start_function_is_the_guests_end() -> Result {
+    let bed = Bed::new(10).await?;
+    // The host function needs a memory that the module does not export.
+    for (parts, reason) in [
+        ("(tag $e) (func $s (throw $e))", "thrown Wasm exception"),
+        (
+            r#"(import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+            (func $s (drop (call $yield)))"#,
+            "memory export",
+        ),
+    ] {
+        let module = format!(r#"(module {parts} (start $s) (func (export "_start")))"#);
+        let ran = bed.run(&["/m"], &[("/m", &module)]).await?;
+        assert_eq!(ran.status, 134, "{parts}: {}", ran.stderr);
+        assert!(ran.stderr.contains(reason), "{parts}: {}", ran.stderr);
+    }
     Ok(())
 }
 

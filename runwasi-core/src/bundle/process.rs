@@ -19,6 +19,10 @@ use crate::{
 /// Default of `RLIMIT_NOFILE`. containerd gives its containers the same limit.
 const DEFAULT_OPEN_FILES: u32 = 1024;
 
+/// The kernel's bounds for OOM scores.
+const LEAST_SCORE: i32 = -1000;
+const MOST_SCORE: i32 = 1000;
+
 /// The kernel's `NGROUPS_MAX`.
 const MAX_GROUPS: usize = 65_536;
 
@@ -37,6 +41,8 @@ pub struct ProcessConfig {
     pub open_files: u32,
     /// Initial size of its terminal, if it gets a terminal.
     pub console_size: Option<Size>,
+    /// Its OOM score.
+    pub oom_score: Option<i32>,
 }
 
 /// Invalid process of an exec.
@@ -81,6 +87,7 @@ impl ProcessConfig {
             credentials: credentials(process.user())?,
             open_files: open_files(process),
             console_size: process.console_size().and_then(|size| console_size(&size)),
+            oom_score: process.oom_score_adj().map(|score| score.clamp(LEAST_SCORE, MOST_SCORE)),
         })
     }
 

@@ -22,7 +22,7 @@ const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
 
 /// The kernel's bounds for `cpu.shares`.
 const LEAST_SHARES: u64 = 2;
-const MOST_SHARES: u64 = 262_144;
+pub(crate) const MOST_SHARES: u64 = 262_144;
 
 /// The kernel's default for `cpu.shares`.
 pub const DEFAULT_SHARES: u64 = 1024;
@@ -142,6 +142,17 @@ impl ResourcesConfig {
             *bandwidth = bandwidth.changed(self.bandwidth);
             self.bandwidth = *bandwidth;
         }
+    }
+
+    /// These limits for the kernel, with so many bytes in use, which an update takes away from no
+    /// guest.
+    // cgroup v2 ends the process at a limit below its usage, and v1 refuses it.
+    pub(crate) fn with_used(self, used: u64) -> Self {
+        let above = |limit| match limit {
+            Limit::Of(limit) => Limit::Of(used.max(limit)),
+            Limit::None => Limit::None,
+        };
+        Self { memory: self.memory.map(above), ..self }
     }
 
     pub(super) fn from_spec(resources: &LinuxResources) -> Result<Self, Wrong> {
@@ -277,6 +288,19 @@ mod tests {
             [r#"{"cpu":{"shares":1023}}"#, r#"{"cpu":{"quota":9999}}"#, r#"{"memory":{"limit":1}}"#]
         {
             assert!(ResourcesConfig::parse(bound.as_bytes()).unwrap().bind(), "{bound}");
+        }
+    }
+
+    #[test]
+    fn kernels_memory_limit_is_not_below_the_use() {
+        for (json, limit) in [
+            (r#"{"memory":{"limit":100}}"#, Some(Limit::Of(200))),
+            (r#"{"memory":{"limit":300}}"#, Some(Limit::Of(300))),
+            (r#"{"memory":{"limit":-1}}"#, Some(Limit::None)),
+            ("{}", None),
+        ] {
+            let limits = ResourcesConfig::parse(json.as_bytes()).unwrap();
+            assert_eq!(limits.with_used(200).memory, limit, "{json}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use super::version::CgroupVersion as Version;
 use crate::bundle::{
     cgroups_path::CgroupsPath,
-    resources::{Quota, ResourcesConfig},
+    resources::{MOST_SHARES, Quota, ResourcesConfig},
 };
 
 /// CPU time per [`PERIOD`] for other work of the workers. The kernel's quota is 1.25 times the
@@ -20,6 +20,12 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// exec, buffers and stacks.
 pub(super) const SPARE_MEMORY: u64 = 64 << 20;
 
+/// What one host call may allocate before its guest ends for it: this part of the limit, and at most
+/// so many bytes.
+// As the engine bounds it, which takes more for small limits: that is in the spare memory.
+const CALL_PART: u64 = 4;
+const MOST_OF_CALL: u64 = 128 << 20;
+
 /// The hierarchies of the host, and the cgroups of the process before any change.
 pub(super) struct Hierarchies {
     root: PathBuf,
@@ -29,6 +35,7 @@ pub(super) struct Hierarchies {
 }
 
 /// The cgroup of a container.
+#[derive(Clone)]
 pub(super) struct Leaf {
     /// Cgroup of the workers.
     pub(super) cpu: PathBuf,
@@ -119,7 +126,7 @@ impl Leaf {
             settings.extend(self.quota(quota.get()));
         }
         if let (Some(limit), Some(directory)) = (limits.memory, &self.memory) {
-            let limit = limit.get().map(|limit| limit.saturating_add(self.base).to_string());
+            let limit = limit.get().map(|limit| self.memory_limit(limit).to_string());
             settings.push(match self.version {
                 Version::V1 => (
                     directory.join("memory.limit_in_bytes"),
@@ -131,6 +138,18 @@ impl Leaf {
             });
         }
         settings
+    }
+
+    /// The kernel's memory limit for that of a container.
+    fn memory_limit(&self, limit: u64) -> u64 {
+        let of_call = (limit / CALL_PART).min(MOST_OF_CALL);
+        limit.saturating_add(self.base).saturating_add(of_call)
+    }
+
+    /// The setting of the shares that the guests of a pod have together. None for a sum of nothing.
+    pub(super) fn shares_of_pod(&self, sum: u64) -> Option<Setting> {
+        // At least the kernel's least, if it is anything.
+        (sum > 0).then(|| sum.min(MOST_SHARES)).and_then(|sum| self.shares(sum))
     }
 
     fn shares(&self, shares: u64) -> Option<Setting> {

@@ -11,7 +11,7 @@ use crate::{
     artifact::oci::Images,
     blocking::eventually,
     bundle::{cgroups_path::CgroupsPath, process::ProcessConfig, resources::ResourcesConfig},
-    cgroups::{Cgroups, KernelLimits},
+    cgroups::{Cgroups, KernelLimits, oom_scores::OomScore},
     engine::Engine,
     events::Publisher,
     id::Id,
@@ -65,6 +65,12 @@ impl Host {
             terminal.resize(size).map_err(StdioError::Terminal)?;
         }
         Ok(stdio)
+    }
+
+    /// Gives this process the OOM score of its containers, if it serves only their sandbox, until the
+    /// result is dropped.
+    pub(super) fn mirror_oom_score(&self, score: Option<i32>) -> Option<OomScore> {
+        self.cgroups.as_ref().zip(score).map(|(cgroups, score)| cgroups.oom_scores.add(score))
     }
 
     /// Mirrors a container's limits into cgroups, if this process serves only its sandbox. Returns

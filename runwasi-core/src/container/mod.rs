@@ -36,7 +36,7 @@ use crate::{
         process::ProcessConfig,
         resources::{Bandwidth, ResourcesConfig},
     },
-    cgroups::KernelLimits,
+    cgroups::{KernelLimits, oom_scores::OomScore},
     engine::{error::EngineError, notes::Notes},
     events::Event,
     id::Id,
@@ -67,6 +67,8 @@ pub struct Container {
     context: ProcessContext,
     hooks: Option<Arc<HooksConfig>>,
     kernel_limits: Option<Arc<KernelLimits>>,
+    /// Its part of the OOM score of this process.
+    _oom_score: Option<OomScore>,
     /// CPU quota and period that further updates complete. Locked for one update of the scheduler, so
     /// that of two updates at once the second one reads what the first one has set.
     bandwidth: Mutex<Bandwidth>,
@@ -123,6 +125,7 @@ impl Container {
             context,
             hooks,
             kernel_limits,
+            oom_score,
             limits,
             rootfs,
             kind,
@@ -151,7 +154,18 @@ impl Container {
         let bundle = request.bundle;
         let bandwidth = Mutex::new(limits.bandwidth);
         let asked_about = AtomicBool::new(false);
-        Self { bundle, init, execs, context, hooks, kernel_limits, bandwidth, rootfs, asked_about }
+        Self {
+            bundle,
+            init,
+            execs,
+            context,
+            hooks,
+            kernel_limits,
+            _oom_score: oom_score,
+            bandwidth,
+            rootfs,
+            asked_about,
+        }
     }
 
     /// Its id.
@@ -250,6 +264,8 @@ impl Container {
             self.context.memory.set_limit(limit.get());
         }
         if let Some(kernel_limits) = self.kernel_limits.clone() {
+            // After the change of the limit: from now on the use does not grow beyond it.
+            let limits = limits.with_used(self.context.memory.usage().used);
             let work = move || {
                 kernel_limits.limit(&limits);
                 Ok(())

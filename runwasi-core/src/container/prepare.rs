@@ -23,7 +23,7 @@ use crate::{
         program::ProgramConfig,
         resources::{Limit, ResourcesConfig},
     },
-    cgroups::KernelLimits,
+    cgroups::{KernelLimits, oom_scores::OomScore},
     engine::{
         error::EngineError, extensions::Extensions, fault::FaultRecord, instance::Instance,
         spec::InstanceSpec,
@@ -233,6 +233,8 @@ pub(super) struct PreparedInit {
     pub(super) context: ProcessContext,
     pub(super) hooks: Option<Arc<HooksConfig>>,
     pub(super) kernel_limits: Option<Arc<KernelLimits>>,
+    /// Held as long as the container.
+    pub(super) oom_score: Option<OomScore>,
     pub(super) limits: ResourcesConfig,
     /// Never had a target if the container has no file systems.
     pub(super) rootfs: Weak<Rootfs>,
@@ -273,15 +275,29 @@ impl PreparedInit {
             stdio: request.stdio.clone(),
         };
         request.trace.describe(&context.subject);
+        // The pause container has the score of a process that is never to go, and no memory.
+        let score = files.as_ref().and(config.process.oom_score);
         let process = context.init(host, info, config.process, (files, &request.trace)).await?;
         let single = config.pod.is_none();
         let kernel_limits =
             host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
+        let oom_score = host.mirror_oom_score(score);
         let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
         // After `Engine::configure`, which may have changed the bound.
         let threads = host.engine.file_threads().await;
         let files = FileCalls::new(request.id.clone(), threads, slow);
-        Ok(Self { process, context, hooks, kernel_limits, limits, rootfs, kind, files, unmounted })
+        Ok(Self {
+            process,
+            context,
+            hooks,
+            kernel_limits,
+            oom_score,
+            limits,
+            rootfs,
+            kind,
+            files,
+            unmounted,
+        })
     }
 }
 

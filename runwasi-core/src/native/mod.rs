@@ -28,7 +28,7 @@ pub(crate) mod delegate;
 pub(crate) mod detect;
 pub mod error;
 pub(crate) mod launcher;
-mod oom_score;
+pub(crate) mod oom_score;
 pub(crate) mod orphan;
 #[cfg(test)]
 pub(crate) mod played;

@@ -1,7 +1,7 @@
 //! OOM scores (`proc(5)`): a delegate has that of the shims that containerd starts, one above
 //! containerd's. Containers without a score in their `config.json` inherit it.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::OnceLock};
 
 use crate::sys;
 
@@ -11,9 +11,11 @@ const MOST: i32 = 1000;
 /// Lowest score.
 const LEAST: i32 = -1000;
 
-/// The score of this process.
-pub(super) fn own() -> Option<i32> {
-    of("self")
+/// The score of this process before it has containers: at the first call.
+// With those of a pod it has theirs, which delegates are not to have.
+pub(crate) fn own() -> Option<i32> {
+    static OWN: OnceLock<Option<i32>> = OnceLock::new();
+    *OWN.get_or_init(|| of("self"))
 }
 
 /// The score of a shim that containerd starts, whose gRPC socket this is. Nothing if containerd is not
@@ -43,7 +45,8 @@ fn of(pid: &str) -> Option<i32> {
     fs::read_to_string(file(pid)).ok()?.trim().parse().ok()
 }
 
-fn file(pid: &str) -> String {
+/// The file of a process's score.
+pub(crate) fn file(pid: &str) -> String {
     format!("/proc/{pid}/oom_score_adj")
 }
 

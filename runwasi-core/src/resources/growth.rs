@@ -47,6 +47,16 @@ impl Growth {
         }
     }
 
+    /// Charges a further stack of the guest.
+    pub fn add_stack(&mut self, bytes: u64) -> Result<(), BeyondLimit> {
+        self.charge.reserve(bytes)
+    }
+
+    /// Releases a further stack.
+    pub fn remove_stack(&mut self, bytes: u64) {
+        self.charge.release(bytes);
+    }
+
     /// Takes the last growth back: it has failed after it was allowed.
     ///
     /// Only for the failure of that very growth. One that succeeded is pending until the next one,
@@ -93,6 +103,18 @@ mod tests {
         growth.failed();
         growth.failed();
         assert_eq!(growth.memory().usage().used, 30);
+    }
+
+    #[test]
+    fn further_stacks_are_charged_until_they_are_removed() {
+        let mut growth = growth(true);
+        growth.started();
+        growth.add_stack(60).unwrap();
+        assert!(growth.add_stack(60).is_err());
+        assert_eq!(growth.grow(40, 0), Ok(false));
+        growth.remove_stack(60);
+        assert_eq!(growth.grow(40, 0), Ok(true));
+        assert_eq!(growth.memory().usage().used, 50);
     }
 
     #[test]

@@ -37,9 +37,19 @@ fn held(usage: &Usage) -> u64 {
     memory.used.saturating_add(uncharged).min(limit)
 }
 
+/// The memory limit, but never less than what is held, as in a cgroup. "No limit" is the largest
+/// number.
+// The CRI subtracts one from the other without a check, and would tell the kubelet that 16 EiB are
+// available. The limit is less after an update below the usage, and after the last growth of a heap
+// of collected objects.
+fn limit(usage: &Usage) -> u64 {
+    usage.memory.limit.unwrap_or(u64::MAX).max(held(usage))
+}
+
 fn metrics_v1(usage: &Usage) -> v1::Metrics {
     let Usage { cpu, memory, processes } = usage;
     let held = held(usage);
+    let limit = limit(usage);
     let total = nanos(cpu.time);
     // The meter reads thread CPU time, which does not tell user from system time.
     let usage = v1::CPUUsage { total, user: total, ..Default::default() };
@@ -54,8 +64,6 @@ fn metrics_v1(usage: &Usage) -> v1::Metrics {
         throttling: MessageField::some(throttling),
         ..Default::default()
     };
-    // "No limit" is the largest number.
-    let limit = memory.limit.unwrap_or(u64::MAX);
     let entry = v1::MemoryEntry {
         usage: held,
         limit,
@@ -63,7 +71,13 @@ fn metrics_v1(usage: &Usage) -> v1::Metrics {
         failcnt: memory.failures,
         ..Default::default()
     };
-    let stat = v1::MemoryStat { usage: MessageField::some(entry), ..Default::default() };
+    // No page of it is cache: the CRI has the resident memory from the total.
+    let stat = v1::MemoryStat {
+        rss: held,
+        total_rss: held,
+        usage: MessageField::some(entry),
+        ..Default::default()
+    };
     let oom = v1::MemoryOomControl { oom_kill: memory.kills, ..Default::default() };
     let pids = v1::PidsStat { current: *processes, ..Default::default() };
     v1::Metrics {
@@ -89,12 +103,8 @@ fn metrics_v2(usage: &Usage) -> v2::Metrics {
         ..Default::default()
     };
     // The message has no field for the peak.
-    let stat = v2::MemoryStat {
-        usage: held,
-        usage_limit: memory.limit.unwrap_or(u64::MAX),
-        anon: held,
-        ..Default::default()
-    };
+    let stat =
+        v2::MemoryStat { usage: held, usage_limit: limit(usage), anon: held, ..Default::default() };
     // A growth beyond the limit both meets it (`max`) and fails (`oom`).
     let events = v2::MemoryEvents {
         max: memory.failures,
@@ -156,6 +166,7 @@ mod tests {
         assert_eq!(throttling.throttled_time, 70_000_000);
         let memory = &message.memory.usage;
         assert_eq!((memory.usage, memory.max, memory.limit, memory.failcnt), (10, 20, 30, 2));
+        assert_eq!((message.memory.rss, message.memory.total_rss), (10, 10));
         assert_eq!((message.memory_oom_control.oom_kill, message.pids.current), (1, 3));
     }
 
@@ -182,6 +193,18 @@ mod tests {
         assert_eq!(usage(28, 7, Some(30), 1), 30);
         assert_eq!(usage(40, 7, Some(30), 1), 40, "an update below the usage");
         assert_eq!(usage(0, 7, None, 0), 0, "without a process");
+    }
+
+    #[test]
+    fn limit_is_not_less_than_the_usage() {
+        let memory = MemoryUsage { used: 40, uncharged: 7, limit: Some(30), ..USAGE.memory };
+        let usage = Usage { memory, ..USAGE };
+        let v1 = metrics_v1(&usage).memory.usage.clone().unwrap();
+        assert_eq!((v1.usage, v1.limit), (40, 40));
+        let v2 = metrics_v2(&usage).memory;
+        assert_eq!((v2.usage, v2.usage_limit), (40, 40));
+        let within = Usage { memory: MemoryUsage { used: 20, ..memory }, ..USAGE };
+        assert_eq!(metrics_v2(&within).memory.usage_limit, 30);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use runwasi_core::{
     EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions, paths::Roots,
     resources::memory::BeyondLimit, rootfs::Upper, stdio::Stdio,
 };
-use wasmtime::{Engine, Store, component::ResourceTable};
+use wasmtime::{CallHook, Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxView, WasiView,
     cli::{StdoutStream, WasiCliView},
@@ -85,8 +85,8 @@ pub struct Component {
     // Weak, as the files that `Descriptors` counts.
     streams: Vec<(Weak<File>, Standard)>,
     limits: Limits,
-    /// Reservation of the store's part of the pool, held for its drop.
-    _share: Share,
+    /// Reservation of the store's part of the pool.
+    share: Share,
     extensions: Arc<Extensions>,
 }
 
@@ -143,7 +143,7 @@ impl Component {
             stdio: spec.stdio.clone(),
             streams: Vec::new(),
             limits,
-            _share: share,
+            share,
             extensions: spec.extensions.clone(),
         };
         let mut store = Store::new(engine, component);
@@ -151,6 +151,7 @@ impl Component {
         store.set_max_component_handles(MOST_HANDLES);
         store.limiter(|component| &mut component.limits);
         limits::yield_at_ticks(&mut store);
+        count_calls(&mut store);
         Ok(store)
     }
 
@@ -167,6 +168,24 @@ impl Component {
     /// The cause of the guest's end.
     pub(crate) fn explain(&self, error: wasmtime::Error) -> wasmtime::Error {
         self.limits.explain(error)
+    }
+
+    /// Reserves and charges the stack that a call may need.
+    fn begin_call(&mut self) -> wasmtime::Result<()> {
+        if self.share.begin_call().map_err(EngineError::from)?
+            && let Err(beyond) = self.limits.add_stack()
+        {
+            // The call does not begin, and has no end of its own.
+            self.share.end_call();
+            return Err(beyond.into());
+        }
+        Ok(())
+    }
+
+    fn end_call(&mut self) {
+        if self.share.end_call() {
+            self.limits.remove_stack();
+        }
     }
 
     /// Number of files and sockets that the guest may still open.
@@ -228,6 +247,23 @@ impl Component {
     pub(crate) fn nn(&mut self) -> (&mut ResourceTable, &mut wasmtime_wasi_nn::wit::WasiNnCtx) {
         (&mut self.table, &mut self.nn)
     }
+}
+
+/// Counts the calls of the guest's code, which may each hold a stack.
+// wasmtime's pool has stacks for all guests together, and a guest can make it take as many as it has
+// components, in calls that never end.
+fn count_calls(store: &mut Store<Component>) {
+    store.call_hook(|mut store, hook| {
+        let component = store.data_mut();
+        match hook {
+            CallHook::CallingWasm => component.begin_call(),
+            CallHook::ReturningFromWasm => {
+                component.end_call();
+                Ok(())
+            }
+            CallHook::CallingHost | CallHook::ReturningFromHost => Ok(()),
+        }
+    });
 }
 
 impl Limited for Component {

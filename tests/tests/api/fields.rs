@@ -1,6 +1,8 @@
 //! Fields of `config.json` that say nothing to a guest, and those that must not be passed over; the table is in
 //! `docs/config-json.md`, the cases are listed in `main.rs`.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::Code;
@@ -20,7 +22,6 @@ pub(crate) fn without_meaning() -> Vec<(&'static str, Value)> {
         ("/process/noNewPrivileges", json!(true)),
         ("/process/apparmorProfile", json!("cri-containerd.apparmor.d")),
         ("/process/selinuxLabel", json!("system_u:system_r:svirt_lxc_net_t:s0:c124,c675")),
-        ("/process/oomScoreAdj", json!(500)),
         ("/process/ioPriority", json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 4 })),
         ("/process/scheduler", json!({ "policy": "SCHED_BATCH", "nice": 5 })),
         (
@@ -255,7 +256,47 @@ fn runs(p: &ShimDriver, fields: &[(&str, Value)]) -> Result<()> {
     ensure!(client.wait(ID)?.exit_status == 7);
     client.delete(ID)?;
     p.finish(&client, ID, bundle.path())?;
-    std::fs::remove_dir_all(bundle.path())?;
+    fs::remove_dir_all(bundle.path())?;
+    p.becomes_clean()
+}
+
+/// Its memory is theirs. That of a shim without containers is one above the score of this process, which starts it.
+pub(crate) fn shim_has_the_least_oom_score_of_its_containers(p: &ShimDriver) -> Result<()> {
+    let score = |process: &str| -> Result<i32> {
+        let path = format!("/proc/{process}/oom_score_adj");
+        Ok(fs::read_to_string(&path).context(path)?.trim().parse()?)
+    };
+    let base = (score("self")? + 1).min(1000);
+    let pod = json!({
+        "io.kubernetes.cri.sandbox-id": ID,
+        "io.kubernetes.cri.container-type": "container",
+    });
+    let bundles = [(ID, 900), ("other", 700), ("lowest", -1000)]
+        .map(|(id, score)| -> Result<_> {
+            let mut bundle = p.bundle(id, &[p.runtime().guest(), "exit", "7"])?;
+            bundle.add_guests()?;
+            set(&mut bundle.config, "/annotations", pod.clone())?;
+            set(&mut bundle.config, "/process/oomScoreAdj", json!(score))?;
+            bundle.write()?;
+            Ok((id, bundle))
+        })
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    let client = p.connect(ID, bundles[0].1.path())?;
+    let shim = p.shims().first().context("no shim")?.pid.to_string();
+    ensure!(score(&shim)? == base, "without containers: {}", score(&shim)?);
+    for ((id, bundle), wanted) in bundles.iter().zip([900, 700, base]) {
+        client.create(id, bundle.path(), &[])?;
+        let least = score(&shim)?;
+        ensure!(least == wanted.max(base), "with {id}: {least}");
+    }
+    for ((id, _), wanted) in bundles.iter().zip([base, base, base]) {
+        client.delete(id)?;
+        let least = score(&shim)?;
+        ensure!(least == wanted, "without {id}: {least}");
+    }
+    p.finish(&client, ID, bundles[0].1.path())?;
+    bundles.iter().try_for_each(|(_, bundle)| fs::remove_dir_all(bundle.path()))?;
     p.becomes_clean()
 }
 

@@ -34,6 +34,12 @@ runwasi_tests::played! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         init_for_native_programs_is_refused_with_advice;
 }}
 
+// The daemon has the memory of all pods.
+runwasi_tests::played! { of_a_pod = Wasmtime; {
+    fields:
+        shim_has_the_least_oom_score_of_its_containers;
+}}
+
 // runc shows that a native container's hooks fail in the same way. When it runs those after the start depends on its version.
 runwasi_tests::played! { runc = Runc; {
     hooks:

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::usage::update;
+use runwasi_tests::usage::{Usage, update};
 use runwasi_tests::{Containers, poll_until, proc};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -120,6 +120,28 @@ pub(crate) fn kernel_stands_behind_the_limits_of_a_container(c: &mut Containers)
     becomes(&bytes, |text| {
         text.parse::<u64>().is_ok_and(|bytes| (80_000_000..500_000_000).contains(&bytes))
     })?;
+    ensure!(c.kill_and_finish(&id)? == 137);
+    gone(&path(c, &id))?;
+    c.fixture.becomes_clean()
+}
+
+/// True for a number of bytes from the first to the second.
+fn within(least: u64, most: u64) -> impl Fn(&str) -> bool {
+    move |text| text.parse::<u64>().is_ok_and(|bytes| (least..most).contains(&bytes))
+}
+
+pub(crate) fn kernels_limit_is_not_below_the_memory_in_use(c: &mut Containers) -> Result<()> {
+    let id = c.id("lowered");
+    c.detached_with(&["--memory-limit", "1073741824"], &id, &["hold", "300"])?;
+    let [_, memory] = places(&path(c, &id));
+    let bytes = memory.join(if unified() { "memory.max" } else { "memory.limit_in_bytes" });
+    becomes(&bytes, within(1 << 30, 2 << 30))?;
+    poll_until("the guest's memory", Duration::from_secs(20), || {
+        Usage::of(c, &id).ok().filter(|usage| usage.memory().0 > 300 << 20)
+    })?;
+    update(c, &id, r#"{"memory":{"limit":33554432}}"#)?;
+    becomes(&bytes, within(300 << 20, 700 << 20))?;
+    c.is_running(&id)?;
     ensure!(c.kill_and_finish(&id)? == 137);
     gone(&path(c, &id))?;
     c.fixture.becomes_clean()

@@ -54,6 +54,7 @@ runwasi_tests::suite! { shim = Wasmtime; {
     cgroups:
         cgroup_of_a_sleeping_container_has_workers_only_and_goes_with_it
         kernel_stands_behind_the_limits_of_a_container
+        kernels_limit_is_not_below_the_memory_in_use
         container_without_limits_needs_no_cgroup
         guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not
         guests_of_a_pod_go_to_another_cgroup_when_their_first_container_ends

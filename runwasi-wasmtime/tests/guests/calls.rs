@@ -1,0 +1,110 @@
+//! Components with several calls in progress, each on a stack of its own. Part of `guests.rs`.
+
+use std::fmt::Write;
+
+use super::{Bed, Duration, Result, SIGKILL};
+
+/// Longer than a test.
+const FOR_EVER: Duration = Duration::from_secs(100);
+const SHORT: Duration = Duration::from_millis(20);
+
+/// A command of p3 that calls so many components, each of which waits for `time` in its call.
+fn waiting_in(calls: usize, time: Duration) -> String {
+    let mut text = WAITERS.replace("TIME", &time.as_nanos().to_string());
+    let each = |text: &mut String, line: &str| {
+        for n in 0..calls {
+            // A `String` takes all that is written.
+            let _ = writeln!(text, "{}", line.replace('N', &n.to_string()));
+        }
+    };
+    each(&mut text, r#"(instance $waiterN (instantiate $waiter (with "wait" (func $wait))))"#);
+    text.push_str(
+        r#"(component $caller (import "wait" (func $wait async (param "how-long" u64)))"#,
+    );
+    each(
+        &mut text,
+        r#"(import "fN" (func $fN async)) (core func $fN (canon lower (func $fN) async))"#,
+    );
+    text.push_str(r#"(core func $wait (canon lower (func $wait)))"#);
+    text.push_str(r#"(core module $m (import "h" "wait" (func $wait (param i64)))"#);
+    each(&mut text, r#"(import "h" "fN" (func $fN (result i32)))"#);
+    text.push_str(r#"(func (export "run") (result i32)"#);
+    each(&mut text, "(drop (call $fN))");
+    // After all of them.
+    let _ = write!(text, "(call $wait (i64.const {})) (i32.const 0)))", (4 * time).as_nanos());
+    text.push_str(r#"(core instance $i (instantiate $m (with "h" (instance"#);
+    text.push_str(r#"(export "wait" (func $wait))"#);
+    each(&mut text, r#"(export "fN" (func $fN))"#);
+    text.push_str("))))\n");
+    text.push_str(
+        r#"(func (export "run") async (result (result)) (canon lift (core func $i "run"))))"#,
+    );
+    text.push_str(r#"(instance $command (instantiate $caller (with "wait" (func $wait))"#);
+    each(&mut text, r#"(with "fN" (func $waiterN "f"))"#);
+    text.push_str(r#")) (export "wasi:cli/run@0.3.0" (instance $command)))"#);
+    text
+}
+
+/// Begin of the component.
+const WAITERS: &str = r#"(component
+    (import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
+        (export "wait-for" (func async (param "how-long" u64)))))
+    (alias export $clock "wait-for" (func $wait))
+    (component $waiter
+        (import "wait" (func $wait async (param "how-long" u64)))
+        (core func $wait (canon lower (func $wait)))
+        (core module $m
+            (import "h" "wait" (func $wait (param i64)))
+            (func (export "f") (call $wait (i64.const TIME))))
+        (core instance $i (instantiate $m (with "h" (instance (export "wait" (func $wait))))))
+        (func (export "f") async (canon lift (core func $i "f"))))
+"#;
+
+#[tokio::test]
+async fn calls_that_wait_take_stacks_of_the_container_and_give_them_back() -> Result {
+    let bed = Bed::new(10).await?;
+    let few = waiting_in(6, SHORT);
+    for round in 0..4 {
+        let ran = bed.run(&["/few"], &[("/few", &few)]).await?;
+        assert_eq!(ran.status, 0, "round {round}: {}", ran.stderr);
+    }
+    // Eight stacks are the share, and eighteen those of the engine.
+    let ran = bed.run(&["/many"], &[("/many", &waiting_in(14, FOR_EVER))]).await?;
+    assert_eq!(ran.status, 134);
+    for part in ["instance slots", "8 of one container", "engine.container-stacks raises"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+    assert_eq!(bed.run(&["/few"], &[("/few", &few)]).await?.status, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn stacks_of_calls_that_wait_count_against_the_memory_limit() -> Result {
+    let bed = Bed::new(10).await?;
+    let bundle = || bed.harness.bundle("c", &["/c"]).file("/c", waiting_in(6, SHORT));
+    // One and five further ones of 512 KiB.
+    assert_eq!(bed.run_bundle(bundle().memory_limit(4 << 20)).await?.status, 0);
+    let ran = bed.run_bundle(bundle().memory_limit(2 << 20)).await?;
+    assert_eq!(ran.status, 137, "{}", ran.stderr);
+    assert!(ran.stderr.contains("out of memory"), "{}", ran.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn calls_that_wait_leave_stacks_to_other_containers() -> Result {
+    let bed = Bed::new(10).await?;
+    let text = waiting_in(8, FOR_EVER);
+    for id in ["a", "b"] {
+        let bundle = bed.harness.bundle(id, &["/c"]).file("/c", &text).write()?;
+        bed.client.create(id, &bundle, &Default::default(), &[]).await?;
+        bed.client.start(id).await?;
+    }
+    // Eight of ten are the first one's, so the second one ends.
+    assert_eq!(tokio::time::timeout(FOR_EVER / 5, bed.client.wait("b")).await??, 134);
+    assert_eq!(bed.client.state("a").await?.status, "RUNNING");
+    let ran = bed.run(&["/few"], &[("/few", &waiting_in(1, SHORT))]).await?;
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    bed.client.kill("a", SIGKILL).await?;
+    assert_eq!(bed.client.wait("a").await?, 137);
+    Ok(())
+}
