@@ -431,21 +431,24 @@ impl Sandbox {
     /// Ends the sandbox if it is empty or if `id` is its own.
     // containerd asks after every delete. Only that of the last container may end the sandbox.
     pub async fn shutdown(&self, id: &str) {
-        let itself = self.own_life().is_some_and(|lifecycle| lifecycle.is_of(id));
-        if itself || self.is_empty() {
-            self.leave().await;
+        if !self.may_end(id) {
+            return;
         }
-    }
-
-    async fn leave(&self) {
         // Copied, so that the lock is not held across the await.
         let killed = *self.shared.killed.lock();
         if let Some(killed) = killed {
             sleep_until(killed + KILL_TO_SHUTDOWN).await;
         }
-        tracing::debug!("the sandbox is over");
-        self.note_end_request();
-        self.tasks().stop();
+        // Again: a container may have come in that time.
+        if self.may_end(id) {
+            tracing::debug!("the sandbox is over");
+            self.note_end_request();
+            self.tasks().stop();
+        }
+    }
+
+    fn may_end(&self, id: &str) -> bool {
+        self.is_empty() || self.own_life().is_some_and(|lifecycle| lifecycle.is_of(id))
     }
 
     /// True if it has no container, is creating no container and is not held by a managed life.

@@ -63,3 +63,19 @@ async fn stop_gives_the_shared_memory_of_a_pod_back() {
     assert!(files.upgrade().is_none(), "held until the end of the sandbox");
     harness.stop().await;
 }
+
+#[tokio::test]
+async fn shutdown_spares_a_container_that_comes_while_it_waits() {
+    let harness = Harness::start(ScriptedEngine).unwrap();
+    let sandbox = harness.sandbox();
+    // Ahead, so that the wait begins before the container comes, however busy the machine is.
+    *sandbox.shared.killed.lock() = Some(Instant::now() + Duration::from_secs(1));
+    let id = Id::parse("container id", "c").unwrap();
+    let come = async { Reservation::take(&sandbox.shared, &id).unwrap() };
+    let ((), container) = tokio::join!(sandbox.shutdown("a"), come);
+    assert!(!sandbox.tasks().is_stopped(), "it has ended with a container");
+    drop(container);
+    sandbox.shutdown("a").await;
+    assert!(sandbox.tasks().is_stopped());
+    harness.stop().await;
+}
