@@ -35,8 +35,9 @@ pub(super) struct Native {
     container: Arc<NativeContainer>,
 }
 
-/// Has the delegate create a container. The creation runs to its end even if the caller goes away:
-/// what has begun of it is taken back only there.
+/// Has the delegate create a container. The creation runs to its end even if the caller goes away,
+/// since what has begun of it is taken back only there, and the container is ended then: containerd's
+/// `Delete` and `delete` may have come before there was one.
 pub(super) async fn create(
     sandbox: &Sandbox,
     plan: NativePlan,
@@ -45,6 +46,10 @@ pub(super) async fn create(
 ) -> ttrpc::Result<CreateTaskResponse> {
     let metadata = context.metadata.clone();
     let timeout = context.timeout_nano;
+    // Dropped with this call.
+    let caller = Arc::new(());
+    let waiting = Arc::downgrade(&caller);
+    let creating = sandbox.clone();
     let work = async move {
         let place = plan.place().await?;
         let given = request.options.take();
@@ -56,12 +61,20 @@ pub(super) async fn create(
         drop(span);
         let created = created.and_then(|created| Ok(place.check_ready().map(|()| created)?));
         match &created {
-            Ok(created) => place.fill(created.pid, convert::stdio_paths(&request)).await,
+            Ok(created) => {
+                place.fill(created.pid, convert::stdio_paths(&request)).await;
+                // Not before: from here on a `delete` of containerd finds it.
+                if waiting.strong_count() == 0 {
+                    creating.end_unclaimed(&request.id).await;
+                }
+            }
             Err(error) => place.give_up(error).await,
         }
         created
     };
-    to_completion(sandbox, work).await
+    let created = to_completion(sandbox, work).await;
+    drop(caller);
+    created
 }
 
 /// Runs `work` to its end even if the caller goes away.
