@@ -182,7 +182,8 @@ mod tests {
     async fn strict_logger_is_ready_only_with_a_byte() {
         let directory = tempfile::tempdir().unwrap();
         let script = "printf x >&5; exec 5>&-; cat <&3 >out";
-        let (stdout, _stderr) = started_by(STRICT_LOGGER, directory.path(), script, "").await.unwrap();
+        let (stdout, _stderr) =
+            started_by(STRICT_LOGGER, directory.path(), script, "").await.unwrap();
         let stdout = crate::stdio::streams::Output::Fifo(stdout);
         stdout.write_all(b"to stdout").await.unwrap();
         drop(stdout);
