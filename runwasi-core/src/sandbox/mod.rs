@@ -13,6 +13,7 @@ pub(crate) mod native;
 pub(crate) mod native_container;
 mod native_end;
 mod native_execs;
+mod past_usage;
 mod pid_namespace;
 mod pod_init;
 pub mod records;
@@ -37,6 +38,7 @@ use self::{
     error::SandboxError,
     lifecycle::Lifecycle,
     native_container::{Current, NativeContainer},
+    past_usage::PastUsage,
     pid_namespace::SharedPids,
     records::{Managed, SandboxRecords},
 };
@@ -66,6 +68,8 @@ struct Shared {
     /// Locked for single look-ups and changes, never across an await: a slow create stalls no other
     /// call.
     containers: Mutex<HashMap<Id, Slot>>,
+    /// Usage of the containers that have been deleted.
+    past: PastUsage,
     /// The delegate of the native containers, while there are any. Locked during its start and its
     /// end.
     delegate: tokio::sync::Mutex<Option<Current>>,
@@ -137,6 +141,7 @@ impl Sandbox {
         let shared = Shared {
             host,
             containers,
+            past: PastUsage::default(),
             delegate,
             pids,
             used,
@@ -415,13 +420,21 @@ impl Sandbox {
         }
     }
 
-    /// Summed usage of all containers that the engine runs. Their peak is at most the sum of the
-    /// peaks.
+    /// Summed usage of all containers that the engine runs, with the counters of all that have been
+    /// deleted. Their peak is at most the sum of the peaks.
     pub fn usage_of_guests(&self) -> Usage {
-        // Collected first: the lock is free while the containers are asked.
-        let containers: Vec<_> =
-            self.shared.containers.lock().values().filter_map(Slot::ready).collect();
-        containers.iter().map(|container| container.usage()).sum()
+        let containers = self.shared.containers.lock();
+        let present: Vec<_> = containers.values().filter_map(Slot::ready).collect();
+        // Under the lock: a container that goes is counted either there or here.
+        let past = self.shared.past.get();
+        // The lock is free while the containers are asked.
+        drop(containers);
+        present.iter().map(|container| container.usage()).chain([past]).sum()
+    }
+
+    /// Notes the last usage of a container that its delegate has deleted.
+    pub(crate) fn note_past(&self, last: &Usage) {
+        self.shared.past.add(last);
     }
 
     fn has(&self, id: &Id) -> bool {
@@ -509,9 +522,17 @@ impl Shared {
 
 /// Removes a container that has been deleted.
 fn forget(shared: &Weak<Shared>, id: &Id) {
-    if let Some(shared) = shared.upgrade() {
-        shared.change(|containers| containers.remove(id));
-    }
+    let Some(shared) = shared.upgrade() else { return };
+    // Copied out of the lock. It has ended, and uses no more.
+    let container = shared.containers.lock().get(id).and_then(Slot::ready);
+    let last = container.map(|container| container.usage());
+    shared.change(|containers| {
+        if let Some(last) = last {
+            shared.past.add(&last);
+        }
+        // Returned, and so dropped without the lock.
+        containers.remove(id)
+    });
 }
 
 /// The id of a `Create` under way. Dropping it without [`Reservation::fill`] frees the id.

@@ -18,12 +18,13 @@ use containerd_shim_protos::{
 };
 use tracing::Instrument;
 
-use super::{convert, options, status::error};
+use super::{convert, native_usage, options, status::error};
 use crate::{
     containerd::shim_client::{has_code, of_delete, of_wait},
     engine::exit::Exit,
     id::Id,
     observe::{self, Kind, Step},
+    resources::usage::Usage,
     sandbox::{Sandbox, native::NativePlan, native_container::NativeContainer},
     traces::{context::SpanContext, start::StartTrace},
 };
@@ -311,11 +312,16 @@ impl Native {
     ) -> ttrpc::Result<DeleteResponse> {
         // Before the deletion of the cgroup.
         self.container.look_for_oom().await;
+        let last = self.last_usage(&request.exec_id).await;
         let answer: ttrpc::Result<DeleteResponse> = self.forward("Delete", context, request).await;
         let orphan = answer.is_err() && self.is_orphan();
         match (answer, request.exec_id.as_str()) {
             (Ok(answer), "") => {
                 self.container.set_exit(of_delete(answer.clone()).1, None);
+                // Before: its delegate tells no usage of it any more.
+                if let Some(last) = last {
+                    self.sandbox.note_past(&last);
+                }
                 self.sandbox.native_deleted(&self.container).await;
                 Ok(answer)
             }
@@ -339,6 +345,15 @@ impl Native {
                 Ok(convert::delete_response(self.container.pid, exit))
             }
             (Err(cause), _) => Err(cause),
+        }
+    }
+
+    /// Usage of a container before its deletion, for the metrics of its sandbox. Only a managed one
+    /// has them.
+    async fn last_usage(&self, exec: &str) -> Option<Usage> {
+        match exec.is_empty() && self.sandbox.is_managed() {
+            true => native_usage::last_usage(&self.container).await,
+            false => None,
         }
     }
 
