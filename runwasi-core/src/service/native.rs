@@ -37,8 +37,8 @@ pub(super) struct Native {
 }
 
 /// Has the delegate create a container. The creation runs to its end even if the caller goes away,
-/// since what has begun of it is taken back only there, and the container is ended then: containerd's
-/// `Delete` and `delete` may have come before there was one.
+/// since what has begun of it is taken back only there. The container is ended then: the `Delete` of
+/// that caller and the `delete` of containerd may have come before it existed.
 pub(super) async fn create(
     sandbox: &Sandbox,
     plan: NativePlan,

@@ -2,10 +2,10 @@
 //!
 //! The protocol is containerd's ("Logging" in its description of runtimes, and `process/io.go` of
 //! its shim). The program gets the container in `CONTAINER_ID` and `CONTAINER_NAMESPACE`, reads
-//! stdout from file descriptor 3 and stderr from 4, and closes 5 when it is ready. With `binary-v2`,
-//! of containerd 2.3 and later, it writes a byte there before: one that ends early is not taken for
-//! ready. It ends when both streams end. It is not a child of this process: its end needs no wait,
-//! and it outlives this process to log the rest of its pipes.
+//! stdout from file descriptor 3 and stderr from 4, and closes 5 when it is ready. With the scheme
+//! `binary-v2`, of containerd 2.3, it writes a byte there before: one that ends early is not taken
+//! for ready. It ends when both streams end. It is not a child of this process: its end needs no
+//! wait, and it outlives this process to log the rest of its pipes.
 
 use std::{
     convert::identity,
