@@ -359,20 +359,35 @@ impl Sandbox {
     /// `poststop` hooks have `patience` together.
     pub(crate) async fn delete(
         &self,
-        container: &Container,
+        container: &Arc<Container>,
         exec: &str,
         patience: Option<Duration>,
     ) -> Result<(u32, Exit), SandboxError> {
         let process = process_of(container, exec)?;
-        if exec.is_empty() {
-            self.note_question(container);
-        }
-        request(&process, Request::Delete).await?;
-        if exec.is_empty() {
-            container.deleted(patience).await;
+        match exec.is_empty() {
+            true => self.delete_container(container, patience).await?,
+            false => request(&process, Request::Delete).await?,
         }
         let gone = || SandboxError::NotFound { id: container.id().clone() };
         Ok((process.info().pid, process.status().exit.ok_or_else(gone)?))
+    }
+
+    /// Runs to completion even if the future is dropped: the container is forgotten before its hooks
+    /// run, so no other call would have them run.
+    async fn delete_container(
+        &self,
+        container: &Arc<Container>,
+        patience: Option<Duration>,
+    ) -> Result<(), SandboxError> {
+        self.note_question(container);
+        let deleting = container.clone();
+        let work = async move {
+            request(&deleting.init, Request::Delete).await?;
+            deleting.deleted(patience).await;
+            Ok(())
+        };
+        let lost = |_| SandboxError::Stopping { id: container.id().clone() };
+        self.run_to_completion(work.in_current_span()).await.map_err(lost)?
     }
 
     /// Ends a container in any state and forgets it. Its `poststop` hooks have `patience` together.
