@@ -384,6 +384,27 @@ async fn metrics_are_those_of_all_containers_and_the_platform_is_an_images() -> 
     Ok(())
 }
 
+#[tokio::test]
+async fn cpu_time_of_a_deleted_container_stays_in_the_metrics() -> Result {
+    let bed = Bed::ready().await?;
+    bed.run("spins", &["spin"]).await?;
+    let used = || bed.harness.sandbox().usage_of_guests().cpu.time;
+    let some = async {
+        while used() < Duration::from_millis(10) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), some).await?;
+    bed.tasks.kill("spins", 9).await?;
+    bed.tasks.wait("spins").await?;
+    let last = used();
+    bed.tasks.delete("spins").await?;
+    assert!(used() >= last, "{:?} after {last:?}", used());
+    assert_eq!(bed.harness.sandbox().usage_of_guests().processes, 0);
+    bed.harness.stop().await;
+    Ok(())
+}
+
 /// A field of protobuf with bytes for its content.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let length = u8::try_from(content.len()).expect("a short field");

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use tokio::{runtime::Runtime, time::timeout};
 
 use super::{BootstrapError, invocation::Invocation, io_error, protocol, socket};
 use crate::{
-    bundle::{config::SandboxConfig, hooks},
+    bundle::{config::SandboxConfig, hooks, joined},
     cgroups,
     container::{left_exit, prepare::PID_FILE},
     containerd::task_client::{CallError, TaskClient},
@@ -108,7 +108,8 @@ fn remove_metrics(invocation: &Invocation) {
 }
 
 /// The part without a server: unmounts leftovers, removes the cgroups, runs the `poststop` hooks
-/// and encodes the answer. The status is 137 if no exit is known.
+/// and encodes the answer. The status is 137 if no exit is known. After a server that was killed
+/// also for the containers of the sandbox that get no `delete`.
 pub fn finish(
     invocation: &Invocation,
     ended: Option<Ended>,
@@ -116,11 +117,16 @@ pub fn finish(
 ) -> Result<Vec<u8>, BootstrapError> {
     let bundle = &invocation.bundle;
     let ended = ended.or_else(|| end_native(invocation, deadline));
-    end_joined(invocation, deadline);
-    rootfs::unmount_leftovers(bundle);
-    cgroups::remove(bundle);
+    let joined = end_joined(invocation, deadline);
+    let all = || [bundle].into_iter().chain(&joined);
+    for bundle in all() {
+        rootfs::unmount_leftovers(bundle);
+        cgroups::remove(bundle);
+    }
     // Last: `poststop` hooks expect that the container is gone.
-    hooks::stopped(bundle, Some(deadline.end()));
+    for bundle in all() {
+        hooks::stopped(bundle, Some(deadline.end()));
+    }
     response(bundle, ended)
         .write_to_bytes()
         .map_err(|error| BootstrapError::Encode(error.to_string()))
@@ -155,15 +161,16 @@ fn end_native(invocation: &Invocation, deadline: Deadline) -> Option<Ended> {
     Some(Ended { pid, status: exit.status.get() })
 }
 
-/// Ends the native containers of this sandbox for which containerd runs no `delete`, if their
-/// server was killed.
-fn end_joined(invocation: &Invocation, deadline: Deadline) {
+/// The bundles of the containers of this sandbox for which containerd runs no `delete`, if their
+/// server was killed. Ends the native ones.
+fn end_joined(invocation: &Invocation, deadline: Deadline) -> Vec<PathBuf> {
     let Invocation { bundle, id, namespace, address, .. } = invocation;
     if server_lives(bundle) {
-        return;
+        return Vec::new();
     }
-    let orphans = Orphan::of_sandbox(bundle, id, namespace);
-    Orphan::end_joined(&orphans, address, deadline.end());
+    let joined = joined::bundles(bundle, id, namespace);
+    Orphan::end_joined(&Orphan::among(&joined, namespace), address, deadline.end());
+    joined
 }
 
 fn server_lives(bundle: &Path) -> bool {

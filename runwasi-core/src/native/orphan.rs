@@ -8,7 +8,6 @@
 //! A server that still lives needs its delegate, which then ends this one container.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,8 +16,8 @@ use containerd_shim_protos::ttrpc;
 
 use super::{delegate, launcher::Launcher, process, record::Record, socket};
 use crate::{
-    container::left_exit, containerd::blocking_shim_client::BlockingShimClient, engine::exit::Exit,
-    id::Id, sys,
+    bundle::joined::entries, container::left_exit,
+    containerd::blocking_shim_client::BlockingShimClient, engine::exit::Exit, id::Id, sys,
 };
 
 /// Time between two looks whether a delegate has ended.
@@ -29,10 +28,6 @@ const QUESTION: Duration = Duration::from_millis(500);
 
 /// Time for a delegate to end after its last container, or after it was killed.
 const END: Duration = Duration::from_secs(1);
-
-/// File in the bundle of a container that joined a sandbox without the action `start`: the id of
-/// the sandbox. containerd writes it.
-const SANDBOX_FILE: &str = "sandbox";
 
 /// A container with the record that its server has left.
 pub(crate) struct Orphan {
@@ -54,22 +49,15 @@ impl Orphan {
         })
     }
 
-    /// The native containers of a sandbox for which containerd runs no `delete`. `bundle` is that
-    /// of the sandbox. Blocks.
-    pub(crate) fn of_sandbox(bundle: &Path, sandbox: &Id, namespace: &Id) -> Vec<Self> {
-        // containerd's state directory, with a directory of bundles for each plugin and namespace:
-        // the bundle of a sandbox may be another plugin's than those of its containers.
-        let Some(state) = bundle.ancestors().nth(3) else { return Vec::new() };
-        let bundles = entries(state).flat_map(|plugin| entries(&plugin.join(namespace.as_str())));
-        let joined = |bundle: &PathBuf| {
-            fs::read_to_string(bundle.join(SANDBOX_FILE))
-                .is_ok_and(|id| id.trim() == sandbox.as_str())
-        };
-        let orphan = |bundle: PathBuf| {
-            let id = Id::parse("container id", bundle.file_name()?.to_str()?).ok()?;
-            Self::find(&bundle, &id, namespace)
-        };
-        bundles.filter(joined).filter_map(orphan).collect()
+    /// The native ones among the containers of these bundles. Blocks.
+    pub(crate) fn among(bundles: &[PathBuf], namespace: &Id) -> Vec<Self> {
+        bundles.iter().filter_map(|bundle| Self::at(bundle, namespace)).collect()
+    }
+
+    /// The container of a bundle that has its name.
+    fn at(bundle: &Path, namespace: &Id) -> Option<Self> {
+        let id = Id::parse("container id", bundle.file_name()?.to_str()?).ok()?;
+        Self::find(bundle, &id, namespace)
     }
 
     /// Ends the container in any state until the deadline. A delegate without a server is killed
@@ -161,8 +149,7 @@ impl Orphan {
     fn others(&self) -> impl Iterator<Item = Self> {
         let bundles = self.bundle.parent().into_iter().flat_map(entries);
         let other = |bundle: PathBuf| {
-            let id = Id::parse("container id", bundle.file_name()?.to_str()?).ok()?;
-            let found = Self::find(&bundle, &id, &self.namespace)?;
+            let found = Self::at(&bundle, &self.namespace)?;
             (found.record == self.record && found.id != self.id).then_some(found)
         };
         bundles.filter_map(other)
@@ -228,11 +215,6 @@ impl Orphan {
     }
 }
 
-/// Paths in a directory, none if it cannot be read.
-fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
-}
-
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
@@ -256,6 +238,7 @@ fn each<T>(all: &[T], deadline: Instant) -> impl Iterator<Item = (&T, Instant)> 
 #[cfg(test)]
 mod tests {
     use std::{
+        fs,
         os::unix::{fs::PermissionsExt, net::UnixListener},
         process::Command,
     };
@@ -265,52 +248,35 @@ mod tests {
     use super::*;
     use crate::{containerd::shim_client::ShimAddress, native::played::Played};
 
-    fn bundle(
-        state: &Path,
-        plugin: &str,
-        id: &str,
-        sandbox: Option<&str>,
-        native: bool,
-    ) -> PathBuf {
-        let bundle = state.join(plugin).join("n").join(id);
-        fs::create_dir_all(&bundle).unwrap();
-        if let Some(sandbox) = sandbox {
-            fs::write(bundle.join(SANDBOX_FILE), sandbox).unwrap();
-        }
-        if native {
-            let address = ShimAddress { address: "unix:///nowhere".to_owned(), version: 3 };
-            let record = Record {
-                program: "/p".into(),
-                directory: "/d".into(),
-                address,
-                pid: std::process::id(),
-            };
-            record.write(&bundle).unwrap();
-        }
+    fn native_bundle(state: &Path, id: &str) -> PathBuf {
+        let bundle = state.join(id);
+        fs::create_dir(&bundle).unwrap();
+        let address = ShimAddress { address: "unix:///nowhere".to_owned(), version: 3 };
+        let record = Record {
+            program: "/p".into(),
+            directory: "/d".into(),
+            address,
+            pid: std::process::id(),
+        };
+        record.write(&bundle).unwrap();
         bundle
     }
 
     #[test]
-    fn only_native_containers_that_joined_the_sandbox_are_found() {
+    fn only_native_containers_are_found() {
         let state = tempfile::tempdir().unwrap();
-        let id = |id: &str| Id::parse("id", id).unwrap();
-        let sandbox = bundle(state.path(), "sandboxes", "pod", None, false);
-        bundle(state.path(), "tasks", "joined", Some("pod"), true);
-        bundle(state.path(), "tasks", "wasm", Some("pod"), false);
-        bundle(state.path(), "tasks", "other", Some("pod2"), true);
-        bundle(state.path(), "tasks", "alone", None, true);
-        let found = Orphan::of_sandbox(&sandbox, &id("pod"), &id("n"));
+        let wasm = state.path().join("wasm");
+        fs::create_dir(&wasm).unwrap();
+        let bundles = [native_bundle(state.path(), "native"), wasm, state.path().join("gone")];
+        let found = Orphan::among(&bundles, &id("n"));
         let ids: Vec<_> = found.iter().map(|orphan| orphan.id.as_str()).collect();
-        assert_eq!(ids, ["joined"]);
-        assert!(Orphan::of_sandbox(&sandbox, &id("pod"), &id("m")).is_empty());
-        assert!(Orphan::of_sandbox(Path::new("/"), &id("pod"), &id("n")).is_empty());
+        assert_eq!(ids, ["native"]);
     }
 
     #[test]
     fn a_process_that_is_not_the_delegate_is_not_killed() {
         let state = tempfile::tempdir().unwrap();
-        let bundle = bundle(state.path(), "tasks", "c", None, true);
-        let id = |id: &str| Id::parse("id", id).unwrap();
+        let bundle = native_bundle(state.path(), "c");
         // The record has the number of this process.
         Orphan::find(&bundle, &id("c"), &id("n")).unwrap().kill_delegate(Instant::now());
     }

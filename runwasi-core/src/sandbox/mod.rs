@@ -13,6 +13,7 @@ pub(crate) mod native;
 pub(crate) mod native_container;
 mod native_end;
 mod native_execs;
+mod past_usage;
 mod pid_namespace;
 mod pod_init;
 pub mod records;
@@ -37,6 +38,7 @@ use self::{
     error::SandboxError,
     lifecycle::Lifecycle,
     native_container::{Current, NativeContainer},
+    past_usage::PastUsage,
     pid_namespace::SharedPids,
     records::{Managed, SandboxRecords},
 };
@@ -66,6 +68,8 @@ struct Shared {
     /// Locked for single look-ups and changes, never across an await: a slow create stalls no other
     /// call.
     containers: Mutex<HashMap<Id, Slot>>,
+    /// Usage of the containers that have been deleted.
+    past: PastUsage,
     /// The delegate of the native containers, while there are any. Locked during its start and its
     /// end.
     delegate: tokio::sync::Mutex<Option<Current>>,
@@ -137,6 +141,7 @@ impl Sandbox {
         let shared = Shared {
             host,
             containers,
+            past: PastUsage::default(),
             delegate,
             pids,
             used,
@@ -354,20 +359,35 @@ impl Sandbox {
     /// `poststop` hooks have `patience` together.
     pub(crate) async fn delete(
         &self,
-        container: &Container,
+        container: &Arc<Container>,
         exec: &str,
         patience: Option<Duration>,
     ) -> Result<(u32, Exit), SandboxError> {
         let process = process_of(container, exec)?;
-        if exec.is_empty() {
-            self.note_question(container);
-        }
-        request(&process, Request::Delete).await?;
-        if exec.is_empty() {
-            container.deleted(patience).await;
+        match exec.is_empty() {
+            true => self.delete_container(container, patience).await?,
+            false => request(&process, Request::Delete).await?,
         }
         let gone = || SandboxError::NotFound { id: container.id().clone() };
         Ok((process.info().pid, process.status().exit.ok_or_else(gone)?))
+    }
+
+    /// Runs to completion even if the future is dropped: the container is forgotten before its hooks
+    /// run, so no other call would have them run.
+    async fn delete_container(
+        &self,
+        container: &Arc<Container>,
+        patience: Option<Duration>,
+    ) -> Result<(), SandboxError> {
+        self.note_question(container);
+        let deleting = container.clone();
+        let work = async move {
+            request(&deleting.init, Request::Delete).await?;
+            deleting.deleted(patience).await;
+            Ok(())
+        };
+        let lost = |_| SandboxError::Stopping { id: container.id().clone() };
+        self.run_to_completion(work.in_current_span()).await.map_err(lost)?
     }
 
     /// Ends a container in any state and forgets it. Its `poststop` hooks have `patience` together.
@@ -415,13 +435,21 @@ impl Sandbox {
         }
     }
 
-    /// Summed usage of all containers that the engine runs. Their peak is at most the sum of the
-    /// peaks.
+    /// Summed usage of all containers that the engine runs, with the counters of all that have been
+    /// deleted. Their peak is at most the sum of the peaks.
     pub fn usage_of_guests(&self) -> Usage {
-        // Collected first: the lock is free while the containers are asked.
-        let containers: Vec<_> =
-            self.shared.containers.lock().values().filter_map(Slot::ready).collect();
-        containers.iter().map(|container| container.usage()).sum()
+        let containers = self.shared.containers.lock();
+        let present: Vec<_> = containers.values().filter_map(Slot::ready).collect();
+        // Under the lock: a container that goes is counted either there or here.
+        let past = self.shared.past.get();
+        // The lock is free while the containers are asked.
+        drop(containers);
+        present.iter().map(|container| container.usage()).chain([past]).sum()
+    }
+
+    /// Notes the last usage of a container that its delegate has deleted.
+    pub(crate) fn note_past(&self, last: &Usage) {
+        self.shared.past.add(last);
     }
 
     fn has(&self, id: &Id) -> bool {
@@ -431,21 +459,24 @@ impl Sandbox {
     /// Ends the sandbox if it is empty or if `id` is its own.
     // containerd asks after every delete. Only that of the last container may end the sandbox.
     pub async fn shutdown(&self, id: &str) {
-        let itself = self.own_life().is_some_and(|lifecycle| lifecycle.is_of(id));
-        if itself || self.is_empty() {
-            self.leave().await;
+        if !self.may_end(id) {
+            return;
         }
-    }
-
-    async fn leave(&self) {
         // Copied, so that the lock is not held across the await.
         let killed = *self.shared.killed.lock();
         if let Some(killed) = killed {
             sleep_until(killed + KILL_TO_SHUTDOWN).await;
         }
-        tracing::debug!("the sandbox is over");
-        self.note_end_request();
-        self.tasks().stop();
+        // Again: a container may have come in that time.
+        if self.may_end(id) {
+            tracing::debug!("the sandbox is over");
+            self.note_end_request();
+            self.tasks().stop();
+        }
+    }
+
+    fn may_end(&self, id: &str) -> bool {
+        self.is_empty() || self.own_life().is_some_and(|lifecycle| lifecycle.is_of(id))
     }
 
     /// True if it has no container, is creating no container and is not held by a managed life.
@@ -506,9 +537,17 @@ impl Shared {
 
 /// Removes a container that has been deleted.
 fn forget(shared: &Weak<Shared>, id: &Id) {
-    if let Some(shared) = shared.upgrade() {
-        shared.change(|containers| containers.remove(id));
-    }
+    let Some(shared) = shared.upgrade() else { return };
+    // Copied out of the lock. It has ended, and uses no more.
+    let container = shared.containers.lock().get(id).and_then(Slot::ready);
+    let last = container.map(|container| container.usage());
+    shared.change(|containers| {
+        if let Some(last) = last {
+            shared.past.add(&last);
+        }
+        // Returned, and so dropped without the lock.
+        containers.remove(id)
+    });
 }
 
 /// The id of a `Create` under way. Dropping it without [`Reservation::fill`] frees the id.

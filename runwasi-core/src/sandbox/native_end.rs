@@ -10,7 +10,7 @@ use std::{
 use containerd_shim_protos::ttrpc::{self, Code};
 use tokio::time::timeout;
 
-use super::{Sandbox, Shared, error::SandboxError, native_container::NativeContainer};
+use super::{Member, Sandbox, Shared, error::SandboxError, native_container::NativeContainer};
 use crate::{
     blocking::blocking,
     container::left_exit,
@@ -79,6 +79,16 @@ impl Sandbox {
         let work = async move { sandbox.end_by_delegate(&ending).await };
         let lost = |_| SandboxError::Stopping { id: container.id.clone() };
         self.run_to_completion(work).await.map_err(lost)?
+    }
+
+    /// Ends a container whose `Create` has lost its caller.
+    pub(crate) async fn end_unclaimed(&self, id: &str) {
+        // Without a result: a `delete` has ended it meanwhile.
+        let Some(Member::Native(container)) = self.find(id) else { return };
+        tracing::info!(container = id, "ended: the caller of its creation has gone");
+        if let Err(error) = self.end_by_delegate(&container).await {
+            tracing::error!(%error, container = id, "a native container stays behind");
+        }
     }
 
     async fn end_by_delegate(

@@ -18,12 +18,13 @@ use containerd_shim_protos::{
 };
 use tracing::Instrument;
 
-use super::{convert, options, status::error};
+use super::{convert, native_usage, options, status::error};
 use crate::{
     containerd::shim_client::{has_code, of_delete, of_wait},
     engine::exit::Exit,
     id::Id,
     observe::{self, Kind, Step},
+    resources::usage::Usage,
     sandbox::{Sandbox, native::NativePlan, native_container::NativeContainer},
     traces::{context::SpanContext, start::StartTrace},
 };
@@ -35,8 +36,9 @@ pub(super) struct Native {
     container: Arc<NativeContainer>,
 }
 
-/// Has the delegate create a container. The creation runs to its end even if the caller goes away:
-/// what has begun of it is taken back only there.
+/// Has the delegate create a container. The creation runs to its end even if the caller goes away,
+/// since what has begun of it is taken back only there. The container is ended then: the `Delete` of
+/// that caller and the `delete` of containerd may have come before it existed.
 pub(super) async fn create(
     sandbox: &Sandbox,
     plan: NativePlan,
@@ -45,6 +47,10 @@ pub(super) async fn create(
 ) -> ttrpc::Result<CreateTaskResponse> {
     let metadata = context.metadata.clone();
     let timeout = context.timeout_nano;
+    // Dropped with this call.
+    let caller = Arc::new(());
+    let waiting = Arc::downgrade(&caller);
+    let creating = sandbox.clone();
     let work = async move {
         let place = plan.place().await?;
         let given = request.options.take();
@@ -56,12 +62,20 @@ pub(super) async fn create(
         drop(span);
         let created = created.and_then(|created| Ok(place.check_ready().map(|()| created)?));
         match &created {
-            Ok(created) => place.fill(created.pid, convert::stdio_paths(&request)).await,
+            Ok(created) => {
+                place.fill(created.pid, convert::stdio_paths(&request)).await;
+                // Not before: from here on a `delete` of containerd finds it.
+                if waiting.strong_count() == 0 {
+                    creating.end_unclaimed(&request.id).await;
+                }
+            }
             Err(error) => place.give_up(error).await,
         }
         created
     };
-    to_completion(sandbox, work).await
+    let created = to_completion(sandbox, work).await;
+    drop(caller);
+    created
 }
 
 /// Runs `work` to its end even if the caller goes away.
@@ -298,11 +312,16 @@ impl Native {
     ) -> ttrpc::Result<DeleteResponse> {
         // Before the deletion of the cgroup.
         self.container.look_for_oom().await;
+        let last = self.last_usage(&request.exec_id).await;
         let answer: ttrpc::Result<DeleteResponse> = self.forward("Delete", context, request).await;
         let orphan = answer.is_err() && self.is_orphan();
         match (answer, request.exec_id.as_str()) {
             (Ok(answer), "") => {
                 self.container.set_exit(of_delete(answer.clone()).1, None);
+                // Before: its delegate tells no usage of it any more.
+                if let Some(last) = last {
+                    self.sandbox.note_past(&last);
+                }
                 self.sandbox.native_deleted(&self.container).await;
                 Ok(answer)
             }
@@ -326,6 +345,15 @@ impl Native {
                 Ok(convert::delete_response(self.container.pid, exit))
             }
             (Err(cause), _) => Err(cause),
+        }
+    }
+
+    /// Usage of a container before its deletion, for the metrics of its sandbox. Only a managed one
+    /// has them.
+    async fn last_usage(&self, exec: &str) -> Option<Usage> {
+        match exec.is_empty() && self.sandbox.is_managed() {
+            true => native_usage::last_usage(&self.container).await,
+            false => None,
         }
     }
 

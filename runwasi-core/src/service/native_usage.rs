@@ -22,6 +22,15 @@ use crate::{
 /// that ask for metrics.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Time for the delegate to tell the last usage of one container, whose deletion waits for it.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Usage of a container that is about to be deleted, if its delegate tells it.
+pub(super) async fn last_usage(container: &NativeContainer) -> Option<Usage> {
+    let asked = timeout_at(Instant::now() + LAST, ask(container)).await;
+    usage(&asked.ok()?.ok()?)
+}
+
 /// Summed usage of all containers. One whose usage is not told counts as nothing.
 pub(super) async fn usage_of_all(sandbox: &Sandbox) -> Usage {
     let mut all = vec![sandbox.usage_of_guests()];

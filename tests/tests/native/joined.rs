@@ -1,11 +1,12 @@
-//! A native container that joined its sandbox as containerd 2.3 has it join: without an action `start` of its own, and without a
-//! `delete`. containerd is played. The case is listed in `main.rs`.
+//! Containers that joined their sandbox as containerd 2.3 has them join: without an action `start` of their own, and without a
+//! `delete`. containerd is played. The cases are listed in `main.rs`.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::bundle::Bundle;
+use runwasi_tests::hooks::{log, script};
 use runwasi_tests::{Runtime, ShimDriver, poll_until, proc, run_case_with};
 use serde_json::json;
 
@@ -21,7 +22,7 @@ pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut ShimDriver) -> Resu
 fn bundle(p: &ShimDriver, id: &str, kind: &str) -> Result<Bundle> {
     let directory = p.dir().join("state/tasks").join(p.namespace()).join(id);
     let cgroup = format!("/{}/{id}", p.namespace());
-    let mut bundle = Bundle::create(directory, &["/wasmtest", "sleep", "100"], &cgroup)?;
+    let mut bundle = Bundle::create(directory, &[p.runtime().guest(), "sleep", "100"], &cgroup)?;
     bundle.add_guests()?;
     bundle.config["annotations"] = json!({
         "io.kubernetes.cri.sandbox-id": POD,
@@ -31,22 +32,31 @@ fn bundle(p: &ShimDriver, id: &str, kind: &str) -> Result<Bundle> {
     Ok(bundle)
 }
 
-pub(crate) fn joined_native_container_ends_with_its_killed_server(
-    p: &mut ShimDriver,
-) -> Result<()> {
-    let (pod, app) = (bundle(p, POD, "sandbox")?, bundle(p, "app", "container")?);
+/// Runs both, the second as one that joined the first. Returns its pid.
+fn run(p: &ShimDriver, pod: &Bundle, app: &Bundle) -> Result<u32> {
     let client = p.connect(POD, pod.path())?;
     client.create(POD, pod.path(), &[])?;
     client.start(POD)?;
     fs::write(app.path().join("sandbox"), POD)?;
     client.create("app", app.path(), &[])?;
-    let pid = client.start("app")?.pid;
-    ensure!(proc::alive(pid));
+    Ok(client.start("app")?.pid)
+}
+
+fn kill_server(p: &mut ShimDriver) -> Result<()> {
     if p.runtime().needs_daemon() {
-        p.daemon()?.kill9()?;
-    } else {
-        proc::kill9(p.shims().first().context("a shim")?.pid)?;
+        return p.daemon()?.kill9();
     }
+    proc::kill9(p.shims().first().context("a shim")?.pid)
+}
+
+pub(crate) fn joined_native_container_ends_with_its_killed_server(
+    p: &mut ShimDriver,
+) -> Result<()> {
+    let pod = bundle(p, POD, "sandbox")?;
+    let app = bundle(p, "app", "container")?;
+    let pid = run(p, &pod, &app)?;
+    ensure!(proc::alive(pid));
+    kill_server(p)?;
     ensure!(proc::alive(pid), "it does not outlive its server, and the case shows nothing");
     p.delete(POD, pod.path())?.ok()?;
     poll_until("end of the program", Duration::from_secs(20), || {
@@ -60,4 +70,22 @@ pub(crate) fn joined_native_container_ends_with_its_killed_server(
     p.becomes_clean()?;
     ensure!(exits(p) == 1, "{:?}", p.topics());
     Ok(())
+}
+
+pub(crate) fn joined_container_of_a_killed_server_leaves_no_cgroup_and_owes_no_hook(
+    p: &mut ShimDriver,
+) -> Result<()> {
+    let pod = bundle(p, POD, "sandbox")?;
+    let mut app = bundle(p, "app", "container")?;
+    app.config["hooks"] = json!({ "poststop": [script(p, "echo after >>$LOG")] });
+    app.config["linux"]["resources"] = json!({ "memory": { "limit": 64 << 20 } });
+    app.write()?;
+    run(p, &pod, &app)?;
+    kill_server(p)?;
+    p.delete(POD, pod.path())?.ok()?;
+    ensure!(log(p) == "after\n", "{:?}", log(p));
+    if p.runtime().needs_daemon() {
+        p.daemon()?.start_again()?;
+    }
+    p.becomes_clean()
 }

@@ -55,6 +55,12 @@ runwasi_tests::suite! { crate::joined::check: joined_wasmtime = WasmtimeLinux, j
         joined_native_container_ends_with_its_killed_server;
 }}
 
+// Beside it what is true of guests that joined.
+runwasi_tests::suite! { crate::joined::check: joined_guest_wasmtime = Wasmtime, joined_guest_wasmtimed = Wasmtimed; {
+    joined:
+        joined_container_of_a_killed_server_leaves_no_cgroup_and_owes_no_hook;
+}}
+
 // The daemon joins no cgroups.
 runwasi_tests::suite! { shim = WasmtimeLinux; {
     group:

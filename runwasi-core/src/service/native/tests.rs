@@ -132,7 +132,7 @@ async fn end_of_a_forgotten_container_succeeds() {
 }
 
 #[tokio::test]
-async fn create_ends_without_its_caller() {
+async fn container_of_a_caller_that_has_gone_is_ended() {
     let bed = Bed::start("create-left", false).await;
     let start = fs::read_to_string(bed.played.file("start")).unwrap();
     bed.played.on_start(&format!("touch begun\nwhile [ ! -e go ]; do sleep 0.1; done\n{start}"));
@@ -151,10 +151,8 @@ async fn create_ends_without_its_caller() {
     };
     drop_when(creation, until("begin", || bed.played.file("begun").exists())).await;
     fs::write(bed.played.file("go"), "").unwrap();
-    until("container", || bed.sandbox().find(&bed.id).is_some()).await;
-    bed.client.kill(&bed.id, 9).await.unwrap();
-    bed.client.delete(&bed.id).await.unwrap();
     until("end of the delegate", || !bed.played.is_alive()).await;
+    assert_eq!(["Create", "Kill", "Delete"].map(|method| bed.count(method)), [1, 1, 1]);
     bed.end().await;
 }
 
