@@ -1,12 +1,14 @@
 //! Runs a guest of any kind to its end and returns its exit status.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use runwasi_core::{
     EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse,
     artifact::Program,
 };
+use tokio::time::timeout;
 use wasmtime::{InstancePre, component};
 
 use crate::{
@@ -25,6 +27,11 @@ use crate::{
     start,
     world::{self, Command, ModuleEntry, Wasi, World},
 };
+
+/// How long the connections of a guest that has ended may take to send what it has written.
+// The last write of a stream goes on in the background, where the kernel has no room for it. The
+// kernel would send the rest for longer, but a peer that does not read must not hold the end.
+const SENT: Duration = Duration::from_secs(2);
 
 /// A guest that is ready to run.
 pub(crate) struct WasmtimeInstance {
@@ -128,8 +135,12 @@ impl WasmtimeInstance {
         drop(running);
         // An error: the guest has filled its table, and what it has not waited for is lost.
         let mut outputs = store.data_mut().outputs().unwrap_or_default();
+        let undropped = store.data_mut().undropped();
         // Freed now: the output and the report may wait for a reader.
         drop(store);
+        // Each goes as soon as it is ready. An error: the time is over.
+        let ready = undropped.into_iter().map(|mut stream| async move { stream.ready().await });
+        let _ = timeout(SENT, join_all(ready)).await;
         for output in &mut outputs {
             output.ready().await;
         }

@@ -16,6 +16,7 @@ use wasmtime_wasi::{
     p2::{
         DynOutputStream,
         bindings::cli::{stderr::Host as _, stdout::Host as _},
+        pipe::ClosedOutputStream,
     },
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -230,6 +231,15 @@ impl Component {
             outputs.push(self.table.delete(stream)?);
         }
         Ok(outputs)
+    }
+
+    /// Takes the output streams that the guest has not dropped, those of its connections above all.
+    /// Each is ready when what the guest has written is out.
+    pub(crate) fn undropped(&mut self) -> Vec<DynOutputStream> {
+        let streams = self.table.iter_mut().filter_map(|entry| entry.downcast_mut());
+        let taken =
+            |stream: &mut DynOutputStream| std::mem::replace(stream, Box::new(ClosedOutputStream));
+        streams.map(taken).collect()
     }
 
     /// Counts a dropped socket.

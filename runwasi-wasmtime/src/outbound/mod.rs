@@ -12,9 +12,11 @@
 //! | `ended` | bodies of a guest that is ended in the middle |
 //! | `informational` | limit of informational responses |
 //! | `tls` | trust of outgoing HTTPS |
+//! | `chain` | bound of the search for a path from a server's certificate to a root |
 //! | `roots` | root certificates of a container |
 
 mod again;
+mod chain;
 mod ended;
 mod http;
 mod informational;

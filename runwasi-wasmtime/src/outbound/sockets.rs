@@ -9,6 +9,7 @@ use std::{
 };
 
 use runwasi_core::network::Network;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket_with};
 use tokio::net::{TcpSocket, UdpSocket};
 
 /// UDP socket in the sandbox's network, connected to `to`.
@@ -27,6 +28,15 @@ pub(crate) fn udp(network: &Network, to: SocketAddr) -> io::Result<UdpSocket> {
     });
     // Out here: it registers the socket with the runtime of the calling thread.
     UdpSocket::from_std(made??)
+}
+
+/// Number of an interface of the sandbox's network.
+pub(crate) fn interface(network: &Network, name: String) -> io::Result<u32> {
+    let number = network.run(move || {
+        let any = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        io::Result::Ok(name_to_index(any, &name)?)
+    });
+    number?
 }
 
 /// TCP socket in the sandbox's network, of the address family of `to`.

@@ -14,13 +14,15 @@ use tokio::sync::OnceCell;
 use tokio_rustls::{
     TlsConnector,
     rustls::{
-        AlertDescription, ClientConfig, Error as TlsError, RootCertStore, crypto::ring,
+        AlertDescription, ClientConfig, Error as TlsError, RootCertStore,
+        client::{Resumption, WebPkiServerVerifier},
+        crypto::ring,
         pki_types::CertificateDer,
     },
 };
 use wasmtime_wasi_http::Error;
 
-use super::roots::Named;
+use super::{chain::Bounded, roots::Named};
 
 /// Configuration with the system's root certificates.
 static CONFIG: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
@@ -35,6 +37,8 @@ pub(super) struct Trust {
     /// Absent inside if the container has no certificates. An error is kept, too: a guest could have
     /// the files read again and again.
     own: OnceCell<Result<Option<Arc<ClientConfig>>, String>>,
+    /// With the system's root certificates, for a container without any.
+    systems: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Trust {
@@ -45,6 +49,7 @@ impl Trust {
             rootfs: Arc::downgrade(&spec.rootfs),
             memory: spec.memory.clone(),
             own: OnceCell::new(),
+            systems: OnceCell::new(),
         }
     }
 
@@ -52,9 +57,20 @@ impl Trust {
     pub(super) async fn connector(&self) -> Result<TlsConnector, Error> {
         match self.own.get_or_init(|| self.read()).await {
             Ok(Some(config)) => Ok(config.clone().into()),
-            Ok(None) => connector().await,
+            Ok(None) => self.systems().await,
             Err(reason) => Err(Error::InternalError(Some(reason.clone()))),
         }
+    }
+
+    /// Connector with the system's root certificates. The cells store no error: after a failure the
+    /// next request tries again.
+    async fn systems(&self) -> Result<TlsConnector, Error> {
+        let config = self.systems.get_or_try_init(|| async {
+            // On the blocking pool: many files, and milliseconds of parsing.
+            let loaded = async || blocking(load, |_| Error::ConfigurationError).await.map(Arc::new);
+            CONFIG.get_or_try_init(loaded).await.map(|shared| Arc::new(alone(shared)))
+        });
+        config.await.cloned().map(TlsConnector::from)
     }
 
     async fn read(&self) -> Result<Option<Arc<ClientConfig>>, String> {
@@ -78,14 +94,12 @@ impl Trust {
     }
 }
 
-/// Connector with the system's root certificates.
-async fn connector() -> Result<TlsConnector, Error> {
-    // The cell stores no error: after a failure the next request tries again.
-    let config = CONFIG.get_or_try_init(|| async {
-        // On the blocking pool: many files, and milliseconds of parsing.
-        blocking(load, |_| Error::ConfigurationError).await.map(Arc::new)
-    });
-    config.await.cloned().map(TlsConnector::from)
+/// The configuration for one container: by resumed sessions a server would know that two are of the
+/// same node.
+fn alone(shared: &ClientConfig) -> ClientConfig {
+    let mut config = shared.clone();
+    config.resumption = Resumption::default();
+    config
 }
 
 fn load() -> Result<ClientConfig, Error> {
@@ -108,10 +122,15 @@ fn trusting(certificates: Vec<CertificateDer<'static>>) -> Result<ClientConfig, 
         return Err(Error::TlsCertificateError);
     }
     // The provider is named, so that no feature of another crate can change it.
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions();
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let verifier = Bounded::new(verifier.build().map_err(|_| Error::ConfigurationError)?);
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|_| Error::ConfigurationError)?;
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    // "Dangerous" is any verifier but rustls' own, which this one leads to.
+    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = config.with_no_client_auth();
     // The client speaks only HTTP/1.1: the server must not choose HTTP/2.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)

@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::{Arc, MutexGuard, Weak},
 };
 
@@ -45,7 +46,7 @@ pub(crate) enum Error {
 #[derive(Debug, ComponentType, Lift, Lower)]
 #[component(record)]
 pub(crate) struct KeyResponse {
-    keys: Vec<String>,
+    keys: Vec<Arc<str>>,
     cursor: Option<u64>,
 }
 
@@ -60,9 +61,40 @@ pub(crate) struct Store {
 }
 
 pub(crate) struct Data {
-    buckets: HashMap<String, BTreeMap<String, Value>>,
+    buckets: HashMap<String, Bucket>,
     bytes: u64,
     charge: Charge,
+}
+
+/// Entries of a bucket, each with a number that no other of it has had.
+#[derive(Default)]
+struct Bucket {
+    // No hash table: it is moved in one piece when it grows.
+    entries: BTreeMap<Arc<str>, (u64, Value)>,
+    /// The keys by their numbers. A cursor of `list-keys` is a number, so that a guest that sets and
+    /// deletes entries meanwhile misses no other, and no page is looked for from the begin.
+    keys: BTreeMap<u64, Arc<str>>,
+    /// Number of the last new entry.
+    last: u64,
+}
+
+impl Bucket {
+    fn set(&mut self, key: String, value: Value) {
+        if let Some((_, old)) = self.entries.get_mut(key.as_str()) {
+            *old = value;
+            return;
+        }
+        let key = Arc::<str>::from(key);
+        self.last += 1;
+        self.keys.insert(self.last, key.clone());
+        self.entries.insert(key, (self.last, value));
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Value> {
+        let (number, value) = self.entries.remove(key)?;
+        self.keys.remove(&number);
+        Some(value)
+    }
 }
 
 /// Current store of a container, shared by its running processes.
@@ -126,12 +158,12 @@ impl Data {
         }
         // Charged before the insertion, so a refused bucket does not exist.
         self.reserve(identifier.len() as u64 + ENTRY)?;
-        self.buckets.insert(identifier.to_owned(), BTreeMap::new());
+        self.buckets.insert(identifier.to_owned(), Bucket::default());
         Ok(())
     }
 
     pub(crate) fn get(&self, bucket: &str, key: &str) -> Option<&Value> {
-        self.buckets.get(bucket)?.get(key)
+        self.buckets.get(bucket)?.entries.get(key).map(|(_, value)| value)
     }
 
     /// The values of several keys. An error if they have more bytes than the guest can get.
@@ -172,24 +204,26 @@ impl Data {
         } else {
             self.release(before - after);
         }
-        self.buckets.entry(bucket.to_owned()).or_default().insert(key, value.into());
+        self.buckets.entry(bucket.to_owned()).or_default().set(key, value.into());
         Ok(())
     }
 
     pub(crate) fn delete(&mut self, bucket: &str, key: &str) {
-        let removed = self.buckets.get_mut(bucket).and_then(|entries| entries.remove(key));
+        let removed = self.buckets.get_mut(bucket).and_then(|bucket| bucket.remove(key));
         // A missing key is not an error of the interface and has nothing to release.
         self.release(removed.map_or(0, |value| size(key, &value)));
     }
 
+    /// A page of keys behind the cursor, in the order in which they were set first.
     pub(crate) fn keys(&self, bucket: &str, cursor: Option<u64>) -> KeyResponse {
-        // The cursor is a number of keys to skip. Guests choose it freely; beyond the end it is
-        // harmless.
-        let start = usize::try_from(cursor.unwrap_or(0)).unwrap_or(usize::MAX);
-        let mut rest = self.buckets.get(bucket).into_iter().flat_map(BTreeMap::keys).skip(start);
-        let keys: Vec<_> = rest.by_ref().take(PAGE).cloned().collect();
-        let cursor = rest.next().map(|_| (start + keys.len()) as u64);
-        KeyResponse { keys, cursor }
+        // Guests choose it freely; beyond the last number it is harmless.
+        let behind = (Bound::Excluded(cursor.unwrap_or(0)), Bound::Unbounded);
+        let bucket = self.buckets.get(bucket).into_iter();
+        let mut rest = bucket.flat_map(|bucket| bucket.keys.range(behind));
+        let page: Vec<_> = rest.by_ref().take(PAGE).collect();
+        let last = page.last().map(|(number, _)| **number);
+        let cursor = rest.next().and(last);
+        KeyResponse { keys: page.into_iter().map(|(_, key)| key.clone()).collect(), cursor }
     }
 
     /// Adds `delta` to a number, which is stored as decimal text. A missing number counts as 0.
@@ -293,13 +327,38 @@ mod tests {
         for n in 0..PAGE + 5 {
             data.set("b", format!("{n:05}"), Vec::new()).unwrap();
         }
+        // An entry keeps its place.
+        data.set("b", "00000".into(), b"again".to_vec()).unwrap();
         let first = data.keys("b", None);
-        assert_eq!((first.keys.len(), first.cursor), (PAGE, Some(PAGE as u64)));
+        assert_eq!((first.keys.len(), &*first.keys[0]), (PAGE, "00000"));
         let last = data.keys("b", first.cursor);
         assert_eq!((last.keys.len(), last.cursor), (5, None));
-        assert_eq!(last.keys[0], format!("{PAGE:05}"));
-        let beyond = data.keys("b", Some(u64::MAX));
-        assert!(beyond.keys.is_empty() && beyond.cursor.is_none());
+        assert_eq!(*last.keys[0], format!("{PAGE:05}"));
+        for beyond in [data.keys("b", Some(u64::MAX)), data.keys("other", None)] {
+            assert!(beyond.keys.is_empty() && beyond.cursor.is_none());
+        }
+    }
+
+    #[test]
+    fn keys_that_are_deleted_while_they_are_listed_hide_no_others() {
+        let (memory, store) = store();
+        let empty = memory.usage().used;
+        let mut data = store.data();
+        let number = 3 * PAGE + 5;
+        (0..number).for_each(|n| data.set("b", format!("{n}"), Vec::new()).unwrap());
+        let mut found = 0;
+        let mut cursor = None;
+        loop {
+            let page = data.keys("b", cursor);
+            found += page.keys.len();
+            page.keys.iter().for_each(|key| data.delete("b", key));
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!((found, memory.usage().used), (number, empty));
+        assert!(data.keys("b", None).keys.is_empty());
     }
 
     #[test]

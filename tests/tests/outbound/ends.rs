@@ -80,6 +80,34 @@ fn accept(listener: &TcpListener) -> Result<TcpStream> {
     Ok(stream)
 }
 
+/// As the kernel does for a native program that exits.
+pub(crate) fn all_that_a_guest_has_written_arrives_although_it_exits_at_once(
+    c: &mut Containers,
+) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    let (listener, port) = listen(&network.namespace)?;
+    let mut guest = Guest::new(c, Some(&network))?;
+    let mut leave = || {
+        let args = ["tcp-leave", "127.0.0.1", &port];
+        let leaving = guest.command(c, &["--rm"], &c.next_id(), &args)?.spawn()?;
+        let stream = accept(&listener)?;
+        // It has written more than the kernel takes, and exits.
+        let line = || leaving.stdout_so_far().strip_suffix('\n').map(str::to_owned);
+        let sent: usize = poll_until("the number of bytes", SOON, line)?.parse()?;
+        anyhow::Ok((leaving, stream, sent))
+    };
+    let (leaving, mut stream, sent) = leave()?;
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).with_context(|| format!("of {sent} bytes"))?;
+    ensure!(received.len() == sent, "{} of {sent} bytes", received.len());
+    leaving.wait()?.ok()?;
+    // One that does not read holds nothing up for long.
+    let (leaving, _silent, _) = leave()?;
+    leaving.wait()?.ok()?;
+    drop(network);
+    c.fixture.becomes_clean()
+}
+
 fn is_closed(stream: &mut TcpStream) -> Result<()> {
     match stream.read(&mut [0; 64]) {
         Ok(0) => Ok(()),

@@ -41,17 +41,20 @@ runwasi_tests::suite! { crate::check: wasmtime = Wasmtime, wasmtimed = Wasmtimed
     names:
         name_servers_of_the_container_are_asked_in_its_network
         search_domain_whose_server_fails_is_passed_over
-        hosts_of_the_container_win;
+        hosts_of_the_container_win
+        addresses_are_in_the_order_of_libc;
     tls:
         https_trusts_the_systems_roots_and_nobody_else
         https_trusts_the_containers_own_roots_instead
         roots_that_cannot_be_read_fail_the_request_with_their_name
-        roots_of_the_container_are_those_inside_its_root;
+        roots_of_the_container_are_those_inside_its_root
+        sessions_are_resumed_by_the_same_container_only;
     policy:
         none_lets_nothing_out
         list_lets_out_what_it_names
         wrong_item_fails_the_create_with_its_name;
     ends:
         kill_of_what_hangs_leaves_nothing_open
+        all_that_a_guest_has_written_arrives_although_it_exits_at_once
         config_and_keyvalue_are_the_containers;
 }}

@@ -66,3 +66,34 @@ pub(crate) fn hosts_of_the_container_win(c: &mut Containers) -> Result<()> {
     drop(network);
     c.fixture.becomes_clean()
 }
+
+/// As `getaddrinfo(3)` has it: the private address of IPv6 is none to reach the Internet from.
+pub(crate) fn addresses_are_in_the_order_of_libc(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    for command in [
+        "link add d0 type veth peer name d1",
+        "link set d0 up",
+        "link set d1 up",
+        "addr add 10.7.0.2/24 dev d0",
+        "addr add fd00:7::2/64 dev d0 nodad",
+        "route add default via 10.7.0.1",
+        "-6 route add default via fd00:7::1 dev d0",
+    ] {
+        network.namespace.ip(&command.split(' ').collect::<Vec<_>>())?;
+    }
+    let hosts = "2001:db8::1 far\n192.0.2.1 far\n10.96.0.1 near\nfd00::1 near\n\
+                 ::ffff:192.0.2.7 mapped\n";
+    for program in [P2, P3] {
+        let mut guest = Guest::new(c, Some(&network))?.of(program).file("/etc/hosts", hosts)?;
+        for (name, expected) in [
+            ("far", "192.0.2.1\n2001:db8::1\n"),
+            ("near", "fd00::1\n10.96.0.1\n"),
+            ("mapped", "192.0.2.7\n"),
+        ] {
+            let said = guest.prints(c, &["resolve", name])?;
+            ensure!(said == expected, "{program}, {name}: {said}");
+        }
+    }
+    drop(network);
+    c.fixture.becomes_clean()
+}

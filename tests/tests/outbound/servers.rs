@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use runwasi_tests::network::Namespace;
 use rustix::net::sockopt::set_socket_linger;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Packet, QTYPE, RCODE, ResourceRecord, TYPE};
 
@@ -47,18 +47,33 @@ pub(crate) fn serve_tls(
     config: Arc<ServerConfig>,
     word: &'static str,
 ) -> Result<String> {
+    Ok(serve_tls_counted(namespace, config, word)?.0)
+}
+
+/// The same; gives the number of resumed sessions, too.
+pub(crate) fn serve_tls_counted(
+    namespace: &Namespace,
+    config: Arc<ServerConfig>,
+    word: &'static str,
+) -> Result<(String, Arc<AtomicUsize>)> {
     let (listener, port) = listen(namespace)?;
+    let resumed = Arc::<AtomicUsize>::default();
+    let counted = resumed.clone();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let Ok(connection) = ServerConnection::new(config.clone()) else { return };
             let mut stream = StreamOwned::new(connection, stream);
-            if answer(&mut stream, word).is_ok() {
+            let answered = answer(&mut stream, word);
+            if stream.conn.handshake_kind() == Some(HandshakeKind::Resumed) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            if answered.is_ok() {
                 stream.conn.send_close_notify();
                 stream.flush().ok();
             }
         }
     });
-    Ok(port)
+    Ok((port, resumed))
 }
 
 /// A listener inside, and its port.

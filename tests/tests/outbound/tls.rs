@@ -1,11 +1,14 @@
 //! Whom HTTPS trusts; the cases are listed in `main.rs`.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use runwasi_tests::Containers;
+use runwasi_tests::{Containers, poll_until};
 
 use crate::authority::Authority;
 use crate::fixture::{Guest, Network, P2, P3};
-use crate::servers::serve_tls;
+use crate::servers::{serve_tls, serve_tls_counted};
 
 pub(crate) fn https_trusts_the_systems_roots_and_nobody_else(c: &mut Containers) -> Result<()> {
     let network = Network::new(c, "net")?;
@@ -107,6 +110,27 @@ pub(crate) fn roots_of_the_container_are_those_inside_its_root(c: &mut Container
         .link("/etc/ssl/certs/ca-certificates.crt", outside.path())?;
     let url = format!("https://web.test:{port}/");
     guest.fails_with(c, &["http-get", &url], "TlsCertificateError")?;
+    drop(network);
+    c.fixture.becomes_clean()
+}
+
+/// By a resumed session a server knows who was there before.
+pub(crate) fn sessions_are_resumed_by_the_same_container_only(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    let server = Authority::of_tests()?.server("web.test")?;
+    let (port, resumed) = serve_tls_counted(&network.namespace, server, "again")?;
+    let url = format!("https://web.test:{port}/");
+    for containers in 1..=3 {
+        let mut guest =
+            Guest::new(c, Some(&network))?.file("/etc/hosts", "127.0.0.1 web.test\n")?;
+        let said = guest.prints(c, &["http-get", &url, "2"])?;
+        ensure!(said == "200\nagain".repeat(2), "{said}");
+        // The server counts behind its answer.
+        let resumed = || resumed.load(Ordering::Relaxed);
+        let counted = || (resumed() >= containers).then_some(());
+        poll_until("a resumed session", Duration::from_secs(5), counted)?;
+        ensure!(resumed() == containers, "{} sessions of {containers}", resumed());
+    }
     drop(network);
     c.fixture.becomes_clean()
 }

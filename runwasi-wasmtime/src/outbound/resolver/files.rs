@@ -4,18 +4,20 @@
 //! regular files, and are limited in size. A missing or unfit file counts as empty.
 
 use std::{
-    net::{IpAddr, SocketAddr, SocketAddrV6},
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
+    str::FromStr,
     time::Duration,
 };
 
-use resolv_conf::ScopedIp;
 use runwasi_core::{
+    network::Network,
     regular_file::{ReadError, read_opened},
     rootfs::Rootfs,
 };
 
-use crate::turns;
+use crate::{outbound::sockets, turns};
 
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -48,7 +50,7 @@ pub(crate) struct NameFiles {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResolverConfig {
     /// Name servers, at least one.
-    pub(crate) servers: Vec<SocketAddr>,
+    pub(crate) servers: Vec<Server>,
     /// Domains to append to a name.
     pub(crate) search: Vec<String>,
     /// A name with at least so many dots is first tried as it is.
@@ -63,6 +65,14 @@ pub(crate) struct ResolverConfig {
     pub(crate) tcp: bool,
     /// Query IPv4 addresses only.
     pub(crate) no_ipv6: bool,
+}
+
+/// A name server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    address: IpAddr,
+    /// Number or name of the interface that leads to a link-local address.
+    zone: Option<String>,
 }
 
 impl Default for ResolverConfig {
@@ -110,12 +120,11 @@ impl NameFiles {
 impl ResolverConfig {
     fn parse(text: &[u8]) -> Self {
         // As glibc does: a bad line is ignored, and the others hold.
-        let (mut config, _errors) = resolv_conf::Config::parse_with_errors(text);
-        config.nameservers.truncate(MAX_SERVERS);
-        let mut servers: Vec<_> = config.nameservers.iter().map(server).collect();
+        let (config, _errors) = resolv_conf::Config::parse_with_errors(text);
+        let mut servers: Vec<_> = servers(text).take(MAX_SERVERS).collect();
         // glibc's default, too.
         if servers.is_empty() {
-            servers.push(SocketAddr::from(([127, 0, 0, 1], DNS_PORT)));
+            servers.push(Server { address: Ipv4Addr::LOCALHOST.into(), zone: None });
         }
         let domains = config.get_last_search_or_domain().take(MAX_SEARCH);
         let domain = |domain: &String| domain.trim_matches('.').to_ascii_lowercase();
@@ -132,16 +141,42 @@ impl ResolverConfig {
     }
 }
 
-/// Socket address of a name server.
-fn server(address: &ScopedIp) -> SocketAddr {
-    match address {
-        ScopedIp::V4(address) => SocketAddr::from((*address, DNS_PORT)),
-        ScopedIp::V6(address, zone) => {
-            // A zone is a number or the name of an interface. A name would have to be looked up in
-            // the sandbox's network, and no name server needs that.
-            let zone = zone.as_deref().and_then(|zone| zone.parse().ok()).unwrap_or(0);
-            SocketAddrV6::new(*address, DNS_PORT, 0, zone).into()
+/// The name servers of the file.
+// Not those of `resolv_conf`, which has no interface with a name such as `eth0.7` or `br-lan`.
+fn servers(text: &[u8]) -> impl Iterator<Item = Server> {
+    text.split(|byte| *byte == b'\n').filter_map(|line| {
+        let line = str::from_utf8(line).ok()?.split(['#', ';']).next()?;
+        let mut words = line.split_ascii_whitespace();
+        if words.next() != Some("nameserver") {
+            return None;
         }
+        words.next()?.parse().ok()
+    })
+}
+
+impl FromStr for Server {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let zoned = text.split_once('%').filter(|(address, _)| address.contains(':'));
+        let (address, zone) = zoned.map_or((text, None), |(address, zone)| (address, Some(zone)));
+        Ok(Self { address: address.parse()?, zone: zone.map(str::to_owned) })
+    }
+}
+
+impl Server {
+    /// Its socket address in the sandbox's network.
+    pub(super) fn address(&self, network: &Network) -> io::Result<SocketAddr> {
+        let mut address = SocketAddr::new(self.address, DNS_PORT);
+        if let SocketAddr::V6(v6) = &mut address
+            && let Some(zone) = &self.zone
+        {
+            v6.set_scope_id(match zone.parse() {
+                Ok(number) => number,
+                Err(_) => sockets::interface(network, zone.clone())?,
+            });
+        }
+        Ok(address)
     }
 }
 
@@ -212,6 +247,27 @@ mod tests {
         assert_eq!(turns, 90_001 / LINES);
     }
 
+    fn shown(servers: &[Server]) -> Vec<String> {
+        let network = Network::of_process();
+        let shown = |server: &Server| match server.address(&network) {
+            Ok(address) => address.to_string(),
+            Err(error) => error.to_string(),
+        };
+        servers.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn interface_of_a_name_server_has_a_number_or_a_name() {
+        let text = "nameserver fe80::1%lo # here\nnameserver fe80::2%7;\n\
+                    nameserver fe80::3%no-such.0\nnameserver fe80::4%5\n";
+        let config = ResolverConfig::parse(text.as_bytes());
+        let [lo, number, absent] = &shown(&config.servers)[..] else { panic!("not three") };
+        assert_eq!((lo.as_str(), number.as_str()), ("[fe80::1%1]:53", "[fe80::2%7]:53"));
+        assert!(absent.contains("No such device"), "{absent}");
+        let wrong = "nameserver 192.0.2.1%lo\nnameserver\nnameservers 192.0.2.1\n";
+        assert_eq!(shown(&ResolverConfig::parse(wrong.as_bytes()).servers), ["127.0.0.1:53"]);
+    }
+
     #[test]
     fn resolv_conf_is_read_as_glibc_does() {
         let config = ResolverConfig::parse(
@@ -221,10 +277,7 @@ mod tests {
               options ndots:5 timeout:1 attempts:4 rotate use-vc unknown:7\n\xff\xfe\n",
         );
         let expected = ResolverConfig {
-            servers: ["192.0.2.1:53", "[fe80::5%2]:53", "192.0.2.3:53"]
-                .iter()
-                .map(|s| s.parse().unwrap())
-                .collect(),
+            servers: ["192.0.2.1", "fe80::5%2", "192.0.2.3"].map(|s| s.parse().unwrap()).into(),
             search: vec!["a.test".into(), "b.test".into()],
             ndots: 5,
             timeout: Duration::from_secs(1),
@@ -239,7 +292,7 @@ mod tests {
     #[test]
     fn without_resolv_conf_the_name_server_is_localhost() {
         let config = ResolverConfig::default();
-        assert_eq!(config.servers, ["127.0.0.1:53".parse().unwrap()]);
+        assert_eq!(shown(&config.servers), ["127.0.0.1:53"]);
         assert_eq!((config.ndots, config.timeout, config.attempts), (1, Duration::from_secs(5), 2));
         assert!(config.search.is_empty());
     }

@@ -3,7 +3,8 @@
 //! | module | one thing |
 //! |---|---|
 //! | `files` | the container's `/etc/hosts` and `/etc/resolv.conf` |
-//! | `dns` | one query to one name server |
+//! | `dns`, `message` | one query to one name server, and its messages |
+//! | `order` | which address to try first |
 //!
 //! An address is its own result. `/etc/hosts` comes before the name servers. `localhost` and names
 //! below it are the loopback addresses.
@@ -13,10 +14,12 @@
 
 mod dns;
 mod files;
+mod message;
+mod order;
 
 use std::{
-    cell::LazyCell,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -24,13 +27,13 @@ use std::{
 };
 
 use runwasi_core::{blocking::blocking, network::Network, rootfs::Rootfs};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, connect_unspec, socket_with};
 use tokio::sync::{OnceCell, Semaphore};
 use url::Host;
 
 use self::{
-    dns::{Answer, Family},
+    dns::Answer,
     files::{MAX_ADDRESSES, NameFiles, ResolverConfig},
+    message::Family,
 };
 use super::policy::OutboundRules;
 use crate::turns;
@@ -107,10 +110,11 @@ impl Resolver {
         if self.rules.goes_by_names() { self.files().await.map(drop) } else { Ok(()) }
     }
 
-    /// Looks up `name`. Addresses with a route come first.
+    /// Looks up `name`: its addresses, each once, from the one to try first to the last. IPv4-mapped
+    /// ones are those of IPv4.
     pub(crate) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
         let name = match self::name(name)? {
-            Name::Address(address) => return Ok(vec![address]),
+            Name::Address(address) => return Ok(vec![address.to_canonical()]),
             Name::Name(name) => name,
         };
         // An error would mean a closed semaphore, and this one is never closed.
@@ -118,7 +122,7 @@ impl Resolver {
         let files = self.files_for(&name).await?;
         let found = self.find(&name, &files).await;
         tracing::debug!(name = name.text, ?found, "looked up");
-        Ok(self.sorted(found?).await)
+        Ok(self.sorted(canonical(found?)).await)
     }
 
     /// Reads the files. Fails if the policy denies all names that servers would be asked for.
@@ -227,8 +231,8 @@ impl Resolver {
         let servers = config.servers.len();
         let mut why = Unanswered::Silent;
         for n in 0..servers * config.attempts as usize {
-            let server = config.servers[(first + n) % servers];
-            match dns::ask(&self.network, server, name, family, config.tcp, config.timeout).await {
+            let server = &config.servers[(first + n) % servers];
+            match dns::ask(&self.network, server, name, family, config).await {
                 Ok(Answer::Addresses(mut found)) => {
                     found.truncate(MAX_ADDRESSES);
                     return Ok(found);
@@ -239,52 +243,39 @@ impl Resolver {
                     if matches!(error, dns::DnsError::Refused(_)) {
                         why = Unanswered::Failed;
                     }
-                    tracing::debug!(name, %server, %error, "asking the next name server");
+                    tracing::debug!(name, ?server, %error, "asking the next name server");
                 }
             }
         }
         Err(why)
     }
 
-    /// Sorts addresses with a route before those without, then IPv6 before IPv4.
-    async fn sorted(&self, mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    /// Sorts addresses by what the routes of the sandbox's network say.
+    async fn sorted(&self, addresses: Vec<IpAddr>) -> Vec<IpAddr> {
         // Many programs try only the first address.
         if addresses.len() < 2 {
             return addresses;
         }
-        let mut routes = Vec::with_capacity(addresses.len());
+        let mut sources = Vec::with_capacity(addresses.len());
         for part in addresses.chunks(ROUTES) {
             let asked = part.to_vec();
             // Inside the namespace: its routes decide, not those of the host.
-            match self.network.run(move || has_routes(&asked)) {
-                Ok(found) => routes.extend(found),
+            match self.network.run(move || order::sources(&asked)) {
+                Ok(found) => sources.extend(found),
                 // The order stays as it is: every address may still be tried.
                 Err(_) => return addresses,
             }
             turns::end().await;
         }
-        let mut ranked: Vec<_> = routes.into_iter().zip(addresses).collect();
-        // A stable sort: within a family the order of the answer remains.
-        ranked.sort_by_key(|(route, address)| (!route, address.is_ipv4()));
-        addresses = ranked.into_iter().map(|(_, address)| address).collect();
-        addresses
+        order::sorted(addresses, sources)
     }
 }
 
-/// Checks for routes to `addresses` in the network of the calling thread.
-fn has_routes(addresses: &[IpAddr]) -> Vec<bool> {
-    // One socket of each family for all of them, made for its first address.
-    let udp = |family| socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok();
-    let v4 = LazyCell::new(|| udp(AddressFamily::INET));
-    let v6 = LazyCell::new(|| udp(AddressFamily::INET6));
-    let has_route = |address: &IpAddr| {
-        let Some(socket) = (if address.is_ipv4() { &*v4 } else { &*v6 }) else { return false };
-        // To connect a UDP socket looks up the route and sends nothing. The port does not matter.
-        let connected = connect(socket, &SocketAddr::new(*address, 9)).is_ok();
-        // The next address must not be looked up from the source address of this one.
-        connected && connect_unspec(socket).is_ok()
-    };
-    addresses.iter().map(has_route).collect()
+/// The addresses without the form for IPv4 that no socket of a guest takes, each once.
+fn canonical(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut seen = HashSet::new();
+    let addresses = addresses.iter().map(IpAddr::to_canonical);
+    addresses.filter(|address| seen.insert(*address)).collect()
 }
 
 /// Outcome of a lookup whose candidates have no address.

@@ -33,7 +33,7 @@ use crate::outbound::policy::{OutboundRules, Policy};
 enum Behavior {
     /// Answers the query.
     Answer,
-    /// Sets the truncation flag in its answers by UDP.
+    /// Cuts its answers by UDP in the middle of a record.
     Truncate,
     /// Answers with `SERVFAIL`.
     Fail,
@@ -131,7 +131,6 @@ fn answer(question: &[u8], behavior: Behavior) -> Vec<u8> {
     };
     match (name.as_str(), asked.qtype) {
         _ if behavior == Behavior::Fail => *packet.rcode_mut() = RCODE::ServerFailure,
-        _ if behavior == Behavior::Truncate => packet.set_flags(PacketFlag::TRUNCATION),
         ("one.test" | "one.corp.test", QTYPE::TYPE(TYPE::A)) => {
             give(RData::A(A { address: 0xc000_0201 }))
         }
@@ -146,7 +145,15 @@ fn answer(question: &[u8], behavior: Behavior) -> Vec<u8> {
         ("one.corp.test" | "many.test" | "empty.test", _) => {}
         _ => *packet.rcode_mut() = RCODE::NameError,
     }
-    packet.build_bytes_vec_compressed().unwrap()
+    if behavior == Behavior::Truncate {
+        packet.set_flags(PacketFlag::TRUNCATION);
+    }
+    let mut message = packet.build_bytes_vec_compressed().unwrap();
+    if behavior == Behavior::Truncate {
+        // Behind the question, which has 15 bytes.
+        message.truncate(12 + 15 + 3);
+    }
+    message
 }
 
 /// Datagrams of an attacker: wrong id, wrong name, a cut answer, and the query itself.
@@ -184,6 +191,15 @@ async fn hosts_comes_first_and_is_read_at_every_lookup() {
     std::fs::write(scene.directory.path().join("bundle/rootfs/etc/hosts"), "192.0.2.78 one.test")
         .unwrap();
     assert_eq!(scene.look_up("one.test").await, Ok(vec!["192.0.2.78".into()]));
+}
+
+#[tokio::test]
+async fn mapped_addresses_are_those_of_ipv4() {
+    let hosts = "::ffff:192.0.2.1 one\n192.0.2.1 one\n::ffff:192.0.2.2 one\n";
+    let scene = Scene::new(hosts, LOCAL, "all");
+    assert_eq!(scene.look_up("one").await, Ok(vec!["192.0.2.1".into(), "192.0.2.2".into()]));
+    assert_eq!(scene.look_up("::ffff:192.0.2.1").await, Ok(vec!["192.0.2.1".into()]));
+    assert_eq!(scene.look_up("[::ffff:192.0.2.1]").await, Ok(vec!["192.0.2.1".into()]));
 }
 
 #[tokio::test]

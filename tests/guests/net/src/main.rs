@@ -20,6 +20,7 @@ const USAGE: &str = "\
 usage: net COMMAND
   tcp-connect HOST PORT TEXT  send TEXT and the end of the stream, print what comes back
   tcp-hold HOST PORT          connect, print \"connected\", keep the connection and wait until it is closed
+  tcp-leave HOST PORT         connect, send until there is no room, print the number of bytes, exit without closing anything
   tcp-echo PORT               print \"listening\", send back what one connection brings
   udp-send HOST PORT TEXT     send TEXT in a datagram, print the one that comes back
   udp-echo PORT               print \"listening\", send one datagram back to where it came from
@@ -49,6 +50,7 @@ fn run(words: &[&str]) -> Outcome {
     match words {
         ["tcp-connect", host, port, text] => tcp::connect(host, port.parse()?, text),
         ["tcp-hold", host, port] => tcp::hold(host, port.parse()?),
+        ["tcp-leave", host, port] => tcp::leave(host, port.parse()?),
         ["tcp-echo", port] => tcp::echo(port.parse()?),
         ["udp-send", host, port, text] => udp::send(host, port.parse()?, text),
         ["udp-echo", port] => udp::echo(port.parse()?),

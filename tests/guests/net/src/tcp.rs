@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, Read, Write};
 
+use wasip2::cli::exit;
 use wasip2::io::poll::Pollable;
 use wasip2::io::streams::{InputStream, OutputStream};
 use wasip2::sockets::instance_network::instance_network;
@@ -34,6 +35,23 @@ pub(crate) fn hold(host: &str, port: u16) -> Outcome {
     print("connected")?;
     io::copy(&mut connection.input, &mut io::sink())?;
     print("closed")
+}
+
+pub(crate) fn leave(host: &str, port: u16) -> Outcome {
+    let connection = open(host, port)?;
+    let failed = |error| format!("write: {error:?}");
+    let mut sent = 0;
+    loop {
+        let room = connection.output.check_write().map_err(failed)?;
+        if room == 0 {
+            break;
+        }
+        connection.output.write(&vec![b'x'; room.try_into()?]).map_err(failed)?;
+        sent += room;
+    }
+    print(&sent.to_string())?;
+    exit::exit_with_code(0);
+    Ok(())
 }
 
 pub(crate) fn echo(port: u16) -> Outcome {
