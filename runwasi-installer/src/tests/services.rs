@@ -99,6 +99,16 @@ fn containerd_is_asked_at_the_socket_that_its_configuration_names() {
 }
 
 #[test]
+fn containerd_is_asked_at_the_socket_that_its_flag_names() {
+    let node = Node::new(&[(CONFIG, "version = 3\n[grpc]\n  address = \"/run/other.sock\"\n")]);
+    node.run(77, &["/usr/bin/containerd", "--address=/run/flag.sock"]);
+    node.install();
+    let asked = node.host.asked.borrow();
+    let question = "ctr --address /run/flag.sock --connect-timeout 2s --timeout 10s plugins ls";
+    assert!(asked.contains(&question.to_owned()), "{asked:?}");
+}
+
+#[test]
 fn unit_of_the_options_is_restarted() {
     let mut node = Node::new(&[("/etc/k0s/containerd.toml", VERSION_3)]);
     node.options.containerd_config = Some("/etc/k0s/containerd.toml".to_owned());
@@ -171,6 +181,29 @@ fn containerd_that_stays_away_is_given_up_by_the_clock() {
     // Once with each configuration, two minutes at most and the last question.
     let passed = node.host.passed.get();
     assert!(passed <= 2 * Duration::from_secs(120 + 11), "{passed:?}");
+}
+
+#[test]
+fn restart_that_does_not_return_is_given_up_and_the_previous_configuration_restored() {
+    let rendered = rendered("version = 3\n");
+    let mut node = Node::new(&rendered.each_ref().map(|(path, text)| (*path, text.as_str())));
+    node.host.slow = Some(("systemctl restart k3s", Duration::from_secs(3600)));
+    node.host.fail("k3s ctr", "unknown service", usize::MAX);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.contains("not back with the new configuration: unknown service"), "{error}");
+    assert!(!node.exists("/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl"));
+    // For each configuration two minutes of systemctl, and two of containerd.
+    let passed = node.host.passed.get();
+    assert!(passed <= 4 * Duration::from_secs(121), "{passed:?}");
+}
+
+#[test]
+fn containerd_that_answers_is_back_although_its_restart_does_not_return() {
+    let rendered = rendered("version = 3\n");
+    let mut node = Node::new(&rendered.each_ref().map(|(path, text)| (*path, text.as_str())));
+    node.host.slow = Some(("systemctl restart k3s", Duration::from_secs(3600)));
+    node.install();
+    assert!(node.exists("/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl"));
 }
 
 #[test]
