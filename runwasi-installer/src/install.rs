@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use crate::Error;
 use crate::containerd::distribution::Distribution;
-use crate::containerd::plan::{Plan, plan};
+use crate::containerd::plan::{self, Plan, plan};
 use crate::files::{self, Follows, Found, PROGRAM, Wanted};
 use crate::host::Host;
 use crate::options::{Options, Runtime};
@@ -239,6 +239,13 @@ impl Run<'_> {
             return Ok(());
         }
         restart(self.root, &self.shelf, &self.services, &mut self.record, &plan.socket)?;
+        let now = self.root.read_text(&plan.file)?;
+        let kept = now.map(|text| plan::has_runtimes(&plan.file, &text)).transpose()?;
+        if kept != Some(true) {
+            let reason = "was made anew at the restart, without the runtimes: name its source by \
+                          --containerd-config";
+            return Err(Error::file(&plan.file, reason));
+        }
         self.done.push("containerd: restarted".to_owned());
         Ok(())
     }
