@@ -224,6 +224,19 @@ fn sysctl_that_the_kernel_refuses_is_reported_and_no_reason_to_stop() {
 }
 
 #[test]
+fn larger_value_of_the_kernel_is_not_lowered() {
+    for (value, applied) in [("65530", true), ("1048576", false), ("2147483647", false)] {
+        let node = Node::new(&[(CONFIG, VERSION_3)]);
+        node.write("/proc/sys/vm/max_map_count", &format!("{value}\n"));
+        let done = node.install();
+        assert_eq!(node.host.taken().contains(&SYSCTL.to_owned()), applied, "{value}");
+        let line = "/etc/sysctl.d/60-containerd-wasmtimed.conf: the kernel has as much".to_owned();
+        assert_eq!(done.contains(&line), !applied, "{done:?}");
+        assert!(status(&node.options).unwrap().complete);
+    }
+}
+
+#[test]
 fn without_restart_no_program_runs_and_the_next_run_does_what_is_due() {
     let mut node = Node::new(&[(CONFIG, VERSION_3)]);
     node.options.restart = false;
