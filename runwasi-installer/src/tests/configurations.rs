@@ -255,6 +255,22 @@ fn runtimes_that_are_not_asked_for_are_taken_away_with_their_files() {
 }
 
 #[test]
+fn programs_stay_if_the_other_directory_is_a_link_to_the_first() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    std::os::unix::fs::symlink("bin", node.path("/usr/local/sbin")).unwrap();
+    node.install();
+    node.options.bin_dir = Some("/usr/local/sbin".to_owned());
+    node.install();
+    assert!(node.exists("/usr/local/bin/containerd-shim-wasmtime-v1"));
+    node.assets("2");
+    node.install();
+    let program = node.read("/usr/local/bin/containerd-wasmtimed");
+    assert_eq!(program, "containerd-wasmtimed 2");
+    node.uninstall();
+    assert!(!node.exists("/usr/local/bin/containerd-shim-wasmtime-v1"));
+}
+
+#[test]
 fn shims_of_another_directory_stay_as_long_as_a_pod_uses_them() {
     let mut node = Node::new(&[(CONFIG, VERSION_3)]);
     node.install();
