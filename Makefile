@@ -74,11 +74,13 @@ build: ## build the shims, the daemon and the node installer
 	$(BUILD) $(addprefix --bin ,$(PRODUCTS) runwasi-node-installer)
 
 # Not dependent on `build`: as root there is often no cargo, and root's files would block the user's next build.
+# A program is complete before it replaces another: containerd may start it at any time.
 install: ## copy programs, units, settings, monitoring, man pages, completions below PREFIX (PREFIX=/usr/local, DESTDIR honoured)
 	@for product in $(PRODUCTS); do \
 		test -x '$(BUILT)'/$$product || { echo "$(BUILT)/$$product is missing: run 'make build' first" >&2; exit 1; }; done
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCTLDIR)' '$(DESTDIR)$(DOCDIR)'
-	install -m 755 $(foreach product,$(PRODUCTS),'$(BUILT)/$(product)') '$(DESTDIR)$(PREFIX)/bin'
+	$(foreach product,$(PRODUCTS),install -m 755 '$(BUILT)/$(product)' '$(DESTDIR)$(PREFIX)/bin/.$(product).new' &&) true
+	$(foreach product,$(PRODUCTS),mv -f '$(DESTDIR)$(PREFIX)/bin/.$(product).new' '$(DESTDIR)$(PREFIX)/bin/$(product)' &&) true
 	install -m 644 $(addprefix packaging/,$(UNITS)) '$(DESTDIR)$(UNITDIR)'
 	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(foreach unit,$(UNITS),'$(DESTDIR)$(UNITDIR)/$(unit)')
 	install -m 644 packaging/$(SYSCTL) '$(DESTDIR)$(SYSCTLDIR)'
@@ -93,7 +95,7 @@ install: ## copy programs, units, settings, monitoring, man pages, completions b
 	chmod 644 '$(DESTDIR)$(MANDIR)/'$(PAGES) $(COMPLETIONS)
 
 uninstall: ## remove what install copied
-	rm -f $(foreach product,$(PRODUCTS),'$(DESTDIR)$(PREFIX)/bin/$(product)') \
+	rm -f $(foreach product,$(PRODUCTS),'$(DESTDIR)$(PREFIX)/bin/$(product)' '$(DESTDIR)$(PREFIX)/bin/.$(product).new') \
 		$(foreach unit,$(UNITS),'$(DESTDIR)$(UNITDIR)/$(unit)') \
 		'$(DESTDIR)$(SYSCTLDIR)/$(SYSCTL)' '$(DESTDIR)$(DOCDIR)/$(EXAMPLE)' \
 		$(foreach file,$(MONITORING),'$(DESTDIR)$(DATADIR)/$(file)') \

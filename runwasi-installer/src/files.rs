@@ -75,6 +75,21 @@ pub(crate) fn wanted(options: &Options, bin_dir: &str) -> Result<Vec<Wanted>, Er
     Ok(files)
 }
 
+/// True if the kernel has at least what a sysctl file asks for: a limit that others need is not lowered.
+pub(crate) fn is_in_force(root: &Root, content: &[u8]) -> Result<bool, Error> {
+    let text = String::from_utf8_lossy(content);
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    for (name, wanted) in lines.filter_map(|line| line.split_once('=')) {
+        let file = format!("/proc/sys/{}", name.trim().replace('.', "/"));
+        let now = root.read_text(&file)?.and_then(|now| now.trim().parse::<u64>().ok());
+        let wanted = wanted.trim().parse::<u64>().ok();
+        if now.is_none() || wanted.is_none() || now < wanted {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Whether a path is that of a unit.
 pub(crate) fn is_unit(path: &str) -> bool {
     UNITS.iter().any(|unit| path.ends_with(unit))

@@ -7,18 +7,29 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Where programs of a host are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Between two looks whether a program has ended.
+const STEP: Duration = Duration::from_millis(100);
 
 /// Starts programs of the host.
 pub trait Host {
     /// Runs a program to its end; any exit status is an answer.
     fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, HostError>;
+
+    /// The same for a program that may wait for ever: after this time it is killed, and the answer
+    /// is none.
+    fn run_within(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        time: Duration,
+    ) -> Result<Option<Answer>, HostError>;
 
     /// Waits between two questions.
     fn pause(&self, time: Duration);
@@ -75,10 +86,10 @@ impl Default for HostOf {
     }
 }
 
-impl Host for HostOf {
-    fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, HostError> {
-        let fail = |source| HostError::new(program, source);
-        let namespace = File::open(format!("/proc/{}/ns/mnt", self.process)).map_err(fail)?;
+impl HostOf {
+    /// A program in the mounts of the process.
+    fn command(&self, program: &str, arguments: &[&str]) -> io::Result<Command> {
+        let namespace = File::open(format!("/proc/{}/ns/mnt", self.process))?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", PATH).stdin(Stdio::null());
         // SAFETY: between fork and exec the closure makes one system call on an open descriptor, and allocates nothing.
@@ -89,12 +100,38 @@ impl Host for HostOf {
                 Ok(())
             });
         }
-        let output = command.output().map_err(fail)?;
-        Ok(Answer {
-            success: output.status.success(),
-            output: String::from_utf8_lossy(&output.stdout).into_owned(),
-            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        Ok(command)
+    }
+}
+
+impl Host for HostOf {
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, HostError> {
+        let output = self.command(program, arguments).and_then(|mut command| command.output());
+        output.map(Answer::from).map_err(|source| HostError::new(program, source))
+    }
+
+    fn run_within(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        time: Duration,
+    ) -> Result<Option<Answer>, HostError> {
+        let fail = |source| HostError::new(program, source);
+        let mut command = self.command(program, arguments).map_err(fail)?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(fail)?;
+        let deadline = self.now() + time;
+        // Not read meanwhile: what it says has room in the pipes.
+        while child.try_wait().map_err(fail)?.is_none() {
+            if self.now() >= deadline {
+                child.kill().map_err(fail)?;
+                child.wait().map_err(fail)?;
+                return Ok(None);
+            }
+            self.pause(STEP);
+        }
+        let output = child.wait_with_output().map_err(fail)?;
+        Ok(Some(Answer::from(output)))
     }
 
     #[expect(
@@ -103,5 +140,15 @@ impl Host for HostOf {
     )]
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);
+    }
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        Self {
+            success: output.status.success(),
+            output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 }

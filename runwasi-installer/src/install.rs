@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use crate::Error;
 use crate::containerd::distribution::Distribution;
-use crate::containerd::plan::{Plan, plan};
+use crate::containerd::plan::{self, Plan, plan};
 use crate::files::{self, Follows, Found, PROGRAM, Wanted};
 use crate::host::Host;
 use crate::options::{Options, Runtime};
@@ -69,6 +69,7 @@ impl Run<'_> {
             // Of a run that was killed before it removed it.
             self.shelf.drop_kept()?;
         }
+        self.rename_recorded(wanted);
         let changed = self.changed(wanted)?;
         self.intend(&changed, plan, bin_dir)?;
         self.write_files(&changed)?;
@@ -77,6 +78,18 @@ impl Run<'_> {
         self.restart(plan)?;
         self.remove_unwanted(wanted)?;
         self.settle(wanted)
+    }
+
+    /// Gives a recorded file the name that is wanted now, if its directory is only reached by another
+    /// link: it would be one of another program by the new name, and unwanted by the old one.
+    fn rename_recorded(&mut self, wanted: &[Wanted]) {
+        for file in wanted {
+            let renamed =
+                |path: &&String| **path != file.path && self.root.is_same(path, &file.path);
+            let Some(old) = self.record.files.keys().find(renamed).cloned() else { continue };
+            let digests = self.record.files.remove(&old).unwrap_or_default();
+            self.record.files.entry(file.path.clone()).or_default().extend(digests);
+        }
     }
 
     /// Files that are not there as wanted. One that is another's is an error, before anything is written.
@@ -171,10 +184,7 @@ impl Run<'_> {
         }
         let sysctl = wanted.iter().find(|file| file.follows == Follows::Sysctl);
         if let (true, Some(file)) = (due.sysctl, sysctl) {
-            // A node that does not take the value has room for fewer guests; it is no reason to have none.
-            let refused = self.services.apply_sysctl(&file.path)?;
-            let line =
-                refused.map_or("applied".to_owned(), |reason| format!("not applied: {reason}"));
+            let line = self.apply_sysctl(file)?;
             self.done.push(format!("{}: {line}", file.path));
             self.record.due.sysctl = false;
         }
@@ -189,6 +199,16 @@ impl Run<'_> {
             self.shelf.save(&self.record)?;
         }
         Ok(())
+    }
+
+    /// Gives the kernel the values of a sysctl file; says how it went.
+    fn apply_sysctl(&self, file: &Wanted) -> Result<String, Error> {
+        if files::is_in_force(self.root, &file.content)? {
+            return Ok("the kernel has as much".to_owned());
+        }
+        // A node that does not take the value has room for fewer guests; it is no reason to have none.
+        let refused = self.services.apply_sysctl(&file.path)?;
+        Ok(refused.map_or("applied".to_owned(), |reason| format!("not applied: {reason}")))
     }
 
     /// Starts each program once, on the host, where it is `at`: one that is linked for another
@@ -239,6 +259,13 @@ impl Run<'_> {
             return Ok(());
         }
         restart(self.root, &self.shelf, &self.services, &mut self.record, &plan.socket)?;
+        let now = self.root.read_text(&plan.file)?;
+        let kept = now.map(|text| plan::has_runtimes(&plan.file, &text)).transpose()?;
+        if kept != Some(true) {
+            let reason = "was made anew at the restart, without the runtimes: name its source by \
+                          --containerd-config";
+            return Err(Error::file(&plan.file, reason));
+        }
         self.done.push("containerd: restarted".to_owned());
         Ok(())
     }

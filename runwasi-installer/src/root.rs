@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, fchmod, fchown, fstat,
-    fsync, mkdirat, openat, openat2, readlinkat, renameat, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chmodat, fchmod,
+    fchown, fstat, fsync, mkdirat, openat, openat2, readlinkat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -224,7 +224,9 @@ impl Root {
             let place = place.ok_or_else(|| Error::io(&path, Errno::NOENT))?;
             self.changes(&path)?;
             let mode = Mode::from_raw_mode(0o755);
-            mkdirat(&place.directory, &place.name, mode)
+            let made = mkdirat(&place.directory, &place.name, mode);
+            // Whatever the umask of who runs this: others read what is in them.
+            made.and_then(|()| chmodat(&place.directory, &place.name, mode, AtFlags::empty()))
                 .map_err(|error| Error::io(&path, error))?;
             place.sync()?;
         }
@@ -243,6 +245,20 @@ impl Root {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(error) => Err(Error::io(path, error)),
         }
+    }
+
+    /// The target of a symbolic link, as it stands there; none if there is no link.
+    pub(crate) fn link(&self, path: &str) -> Option<PathBuf> {
+        self.place(path).ok()??.link().ok()
+    }
+
+    /// True if both paths lead to the same file, which is there.
+    pub(crate) fn is_same(&self, left: &str, right: &str) -> bool {
+        let identity = |path: &str| {
+            let file = self.openat2(path, OFlags::PATH | OFlags::CLOEXEC).ok()?;
+            fstat(file).ok().map(|status| (status.st_dev, status.st_ino))
+        };
+        identity(left).is_some_and(|left| identity(right) == Some(left))
     }
 
     /// An open directory, for a lock.

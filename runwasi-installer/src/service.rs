@@ -33,11 +33,15 @@ impl<'a> Services<'a> {
     }
 
     /// Restarts containerd and waits until it answers; the reason if it does not.
+    ///
+    /// The units of k3s and RKE2 have no limit of time, and wait for the CRI: without one here there
+    /// would be no way back from a configuration that the CRI does not take. When the time is over,
+    /// containerd's answer decides.
     pub(crate) fn restart_containerd(&self, socket: &str) -> Result<Result<(), String>, Error> {
         let unit = self.containerd_unit()?;
-        let restarted = self.host.run("systemctl", &["restart", &unit])?;
-        if !restarted.success {
-            return Ok(Err(format!("systemctl restart {unit}: {}", said(&restarted))));
+        let restarted = self.host.run_within("systemctl", &["restart", &unit], BACK)?;
+        if let Some(refused) = restarted.filter(|answer| !answer.success) {
+            return Ok(Err(format!("systemctl restart {unit}: {}", said(&refused))));
         }
         let deadline = self.host.now() + BACK;
         loop {

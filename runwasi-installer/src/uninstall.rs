@@ -4,6 +4,8 @@
 //! decide ─▶ record ─▶ configuration ─▶ containerd ─▶ daemon ─▶ files ─▶ directories ─▶ record
 //! ```
 //!
+//! Pods are looked for at the beginning, and once more when containerd makes no new ones.
+//!
 //! A run that restarts and stops nothing ends after the configuration, unless it is forced: the
 //! record says what is due.
 
@@ -41,13 +43,16 @@ pub(crate) fn uninstall_in(
         return Ok(done);
     };
     let distribution = Distribution::of(root, options)?;
-    refuse_in_use(root, options, distribution, &shims(&record, &Runtime::ALL))?;
+    let shims = shims(&record, &Runtime::ALL);
+    refuse_in_use(root, options, distribution, &shims)?;
     let services = Services::new(host, options, distribution);
     done.extend(unconfigure(root, options, &shelf, &mut record, None)?);
     if record.due.containerd && options.restart {
         let socket = plan::socket_of(root, options, distribution)?;
         restart(root, &shelf, &services, &mut record, &socket)?;
         done.push("containerd: restarted".to_owned());
+        // A pod may have come before containerd had forgotten the runtimes.
+        refuse_in_use(root, options, distribution, &shims)?;
     } else if record.due.containerd {
         done.push("containerd: to be restarted".to_owned());
     }

@@ -84,7 +84,10 @@ pub(crate) fn in_use(
             for id in root.list(&format!("{plugin}/{namespace}"))? {
                 let shim = root.read(&format!("{plugin}/{namespace}/{id}/shim-binary-path"))?;
                 let shim = String::from_utf8(shim.unwrap_or_default()).unwrap_or_default();
-                if shims.contains(&shim) {
+                // containerd may have found it by another name of its directory.
+                let ours = is_shim(&shim, &Runtime::ALL)
+                    && shims.iter().any(|one| *one == shim || root.is_same(one, &shim));
+                if ours {
                     found.push(format!("{namespace}/{id}"));
                 }
             }

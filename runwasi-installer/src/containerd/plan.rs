@@ -17,10 +17,11 @@ use super::blocks::{Keep, Kind, Text, without};
 use super::distribution::Distribution;
 use super::imports::{self, DROP_IN, Loaded};
 use super::parse::parse;
+use super::running::{Running, running};
 use super::tables;
 use crate::Error;
 use crate::options::{Options, Runtime};
-use crate::root::Root;
+use crate::root::{Root, parent};
 
 /// The name that k3s and RKE2 give to what they render.
 const RENDERED: &str = "config.toml";
@@ -45,6 +46,7 @@ struct Request<'a> {
     root: &'a Root,
     options: &'a Options,
     bin_dir: &'a str,
+    flags: Option<Running>,
 }
 
 /// Decides; changes nothing.
@@ -54,18 +56,43 @@ pub(crate) fn plan(
     distribution: Distribution,
     bin_dir: &str,
 ) -> Result<Plan, Error> {
-    let request = Request { root, options, bin_dir };
-    let main = options.containerd_config.clone();
-    let main = main.unwrap_or_else(|| format!("{}/{RENDERED}", distribution.rendered_in()));
+    let main = main(options, distribution);
     if main.ends_with(".tmpl") {
         let reason =
             "is a template; name the directory's config.toml, or leave --containerd-config out";
         return Err(Error::file(&main, reason));
     }
+    let running = running(root)?;
+    let flags = flags(root, options, &main, &running);
+    if let (None, None, Some(other)) = (&options.containerd_config, &flags, running.first()) {
+        let reason = format!(
+            "is not what containerd reads, which runs with {}: name that by --containerd-config",
+            other.config
+        );
+        return Err(Error::file(&main, reason));
+    }
+    let request = Request { root, options, bin_dir, flags };
     match distribution {
         Distribution::Plain => request.plain(distribution, &main),
         Distribution::K3s | Distribution::Rke2 => request.rendered(distribution, &main),
     }
+}
+
+/// The configuration that containerd reads first.
+fn main(options: &Options, distribution: Distribution) -> String {
+    let named = options.containerd_config.clone();
+    named.unwrap_or_else(|| format!("{}/{RENDERED}", distribution.rendered_in()))
+}
+
+/// The running containerd that reads this configuration. If none does and the options name it, it
+/// is a source of what another reads: then the only one that runs is meant.
+fn flags(root: &Root, options: &Options, main: &str, running: &[Running]) -> Option<Running> {
+    let reads = |one: &&Running| one.config == main || root.is_same(&one.config, main);
+    let only = || match running {
+        [only] if options.containerd_config.is_some() => Some(only),
+        _ => None,
+    };
+    running.iter().find(reads).or_else(only).cloned()
 }
 
 /// What a file says after our blocks are gone; none if the file goes.
@@ -86,7 +113,7 @@ impl Request<'_> {
     /// containerd as a service of its own.
     fn plain(&self, distribution: Distribution, main: &str) -> Result<Plan, Error> {
         let files = imports::load(self.root, main, visible)?;
-        let socket = socket(&files, distribution);
+        let socket = socket(&files, self.flags.clone(), distribution);
         let Some(first) = files.first().filter(|first| !first.config.empty) else {
             return self.in_block(main, 2, Some("version = 2\n".to_owned()), true, socket);
         };
@@ -101,6 +128,11 @@ impl Request<'_> {
         }
         let has_table = |one: &&Loaded| one.config.plugins.iter().any(|name| name == plugin);
         let last = files.iter().rfind(has_table).unwrap_or(first);
+        if last.file != main && last.file.starts_with("/run/") {
+            let reason = "is made anew when containerd starts: name one of the files that its \
+                          tables come from by --containerd-config";
+            return Err(Error::file(&last.file, reason));
+        }
         let runtimes = last.config.runtimes.iter().any(|(of, ..)| of == plugin);
         self.in_block(&last.file, version, None, !runtimes, socket)
     }
@@ -108,7 +140,7 @@ impl Request<'_> {
     /// containerd's configuration is rendered from a template.
     fn rendered(&self, distribution: Distribution, main: &str) -> Result<Plan, Error> {
         let files = imports::load(self.root, main, visible)?;
-        let socket = socket(&files, distribution);
+        let socket = socket(&files, self.flags.clone(), distribution);
         let Some(first) = files.first() else {
             return Err(Error::file(main, "is not there yet: start the node's service once"));
         };
@@ -120,7 +152,7 @@ impl Request<'_> {
             return self.in_drop_in(&directory, version, socket);
         }
         let name = if version == 2 { "config.toml.tmpl" } else { "config-v3.toml.tmpl" };
-        let template = format!("{}/{name}", distribution.rendered_in());
+        let template = format!("{}/{name}", parent(main));
         self.in_template(&template, version, socket)
     }
 
@@ -254,8 +286,10 @@ fn version(file: &Loaded) -> Result<i64, Error> {
     }
 }
 
-fn socket(files: &[Loaded], distribution: Distribution) -> String {
-    let named = files.iter().rev().find_map(|file| file.config.socket.clone());
+/// A flag wins over what files name.
+fn socket(files: &[Loaded], flags: Option<Running>, distribution: Distribution) -> String {
+    let by_flag = flags.and_then(|flags| flags.socket);
+    let named = by_flag.or_else(|| files.iter().rev().find_map(|file| file.config.socket.clone()));
     named.unwrap_or_else(|| distribution.socket().to_owned())
 }
 
@@ -277,7 +311,12 @@ pub(crate) fn state(
     options: &Options,
     distribution: Distribution,
 ) -> Result<String, Error> {
-    let files = files(root, options, distribution)?;
+    let main = main(options, distribution);
+    let flags = flags(root, options, &main, &running(root)?);
+    if let Some(state) = flags.and_then(|flags| flags.state) {
+        return Ok(state);
+    }
+    let files = imports::load(root, &main, visible)?;
     let named = files.iter().rev().find_map(|file| file.config.state.clone());
     Ok(named.unwrap_or_else(|| distribution.state().to_owned()))
 }
@@ -288,7 +327,9 @@ pub(crate) fn socket_of(
     options: &Options,
     distribution: Distribution,
 ) -> Result<String, Error> {
-    Ok(socket(&files(root, options, distribution)?, distribution))
+    let main = main(options, distribution);
+    let flags = flags(root, options, &main, &running(root)?);
+    Ok(socket(&imports::load(root, &main, visible)?, flags, distribution))
 }
 
 /// Whether a configuration has a block of ours with runtimes.
@@ -300,10 +341,4 @@ pub(crate) fn has_runtimes(file: &str, text: &str) -> Result<bool, Error> {
 pub(crate) fn has_runtime(file: &str, text: &str, runtime: Runtime) -> Result<bool, Error> {
     let text = Text::parse(file, text, true)?;
     Ok(text.body(Kind::Runtimes).is_some_and(|body| tables::has(body, runtime)))
-}
-
-fn files(root: &Root, options: &Options, distribution: Distribution) -> Result<Vec<Loaded>, Error> {
-    let main = options.containerd_config.clone();
-    let main = main.unwrap_or_else(|| format!("{}/{RENDERED}", distribution.rendered_in()));
-    imports::load(root, &main, visible)
 }

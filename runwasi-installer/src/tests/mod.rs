@@ -97,6 +97,14 @@ impl Node {
         fs::write(path, text).unwrap();
     }
 
+    /// A process of the host by this name and with these words.
+    fn run(&self, process: u32, words: &[&str]) {
+        let name = words[0].rsplit('/').next().unwrap();
+        self.write(&format!("/proc/{process}/comm"), &format!("{name}\n"));
+        let line: String = words.iter().map(|word| format!("{word}\0")).collect();
+        self.write(&format!("/proc/{process}/cmdline"), &line);
+    }
+
     fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
@@ -177,6 +185,8 @@ struct Programs {
     unit: PathBuf,
     /// The rows of containerd's CRI.
     plugins: RefCell<Option<String>>,
+    /// A file that appears when containerd is restarted, and what it says.
+    appearing: RefCell<Option<(PathBuf, String)>>,
 }
 
 impl Programs {
@@ -218,6 +228,25 @@ impl Host for Programs {
         let table = self.plugins.borrow().clone().unwrap_or(table);
         let output = if line.ends_with("plugins ls") { table } else { String::new() };
         Ok(Answer { success: true, output, errors: String::new() })
+    }
+
+    fn run_within(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        time: Duration,
+    ) -> Result<Option<Answer>, HostError> {
+        let begin = self.passed.get();
+        let answer = self.run(program, arguments)?;
+        if let Some((path, text)) = self.appearing.take() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        if self.passed.get() - begin > time {
+            self.passed.set(begin + time);
+            return Ok(None);
+        }
+        Ok(Some(answer))
     }
 
     fn pause(&self, time: Duration) {

@@ -228,6 +228,88 @@ fn containers_that_run_forbid_to_uninstall() {
 }
 
 #[test]
+fn containers_below_the_state_directory_of_a_flag_forbid_to_uninstall() {
+    let mut node = Node::new(&[("/etc/k0s/containerd.toml", VERSION_3)]);
+    node.options.containerd_config = Some("/etc/k0s/containerd.toml".to_owned());
+    let config = "--config=/etc/k0s/containerd.toml";
+    node.run(77, &["/var/lib/k0s/bin/containerd", "--state=/run/k0s/containerd", config]);
+    node.run(78, &["/usr/bin/containerd"]);
+    node.install();
+    let pod = "/run/k0s/containerd/io.containerd.runtime.v2.task/k8s.io/pod";
+    let shim = "/usr/local/bin/containerd-shim-wasmtime-v1";
+    node.write(&format!("{pod}/shim-binary-path"), shim);
+    let error = node.try_uninstall().unwrap_err().to_string();
+    assert!(error.contains("the first is k8s.io/pod"), "{error}");
+}
+
+#[test]
+fn container_whose_shim_has_another_path_to_the_same_file_forbids_to_uninstall() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    std::os::unix::fs::symlink("bin", node.path("/usr/local/sbin")).unwrap();
+    let pod = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/pod";
+    let shim = "/usr/local/sbin/containerd-shim-wasmtime-v1";
+    node.write(&format!("{pod}/shim-binary-path"), shim);
+    let error = node.try_uninstall().unwrap_err().to_string();
+    assert!(error.contains("the first is k8s.io/pod"), "{error}");
+}
+
+#[test]
+fn container_that_comes_while_containerd_is_restarted_keeps_its_shim() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    let bundle = node.path("/run/containerd/io.containerd.runtime.v2.task/k8s.io/pod");
+    let shim = "/usr/local/bin/containerd-shim-wasmtime-v1";
+    let coming = (bundle.join("shim-binary-path"), shim.to_owned());
+    *node.host.appearing.borrow_mut() = Some(coming);
+    let error = node.try_uninstall().unwrap_err().to_string();
+    assert!(error.contains("the first is k8s.io/pod"), "{error}");
+    assert!(node.exists(shim) && node.read(CONFIG) == VERSION_3);
+    fs::remove_dir_all(bundle).unwrap();
+    node.uninstall();
+    assert!(!node.exists(shim));
+}
+
+#[test]
+fn configuration_that_the_running_containerd_does_not_read_is_refused() {
+    let mut node = Node::new(&[]);
+    node.write("/usr/share/containerd/config.toml", VERSION_3);
+    node.run(76, &["/usr/bin/containerd", "--address", "/a", "publish", "--topic", "t"]);
+    node.run(77, &["/usr/bin/containerd", "--config", "/usr/share/containerd/config.toml"]);
+    let error = node.refuses();
+    let words = "/etc/containerd/config.toml: is not what containerd reads, which runs with \
+                 /usr/share/containerd/config.toml: name that by --containerd-config";
+    assert_eq!(error, words);
+    node.options.containerd_config = Some("/usr/share/containerd/config.toml".to_owned());
+    node.install();
+    // A drop-in that another program takes over is read by none of this name.
+    node.options.containerd_config = Some("/etc/k0s/containerd.d/runwasi.toml".to_owned());
+    node.install();
+}
+
+#[test]
+fn configuration_that_is_made_anew_at_each_start_is_refused() {
+    let imports = "version = 2\nimports = [\"/run/k0s/containerd-cri.toml\"]\n";
+    let node = Node::new(&[(CONFIG, imports)]);
+    let table = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"p\"\n";
+    node.write("/run/k0s/containerd-cri.toml", table);
+    let error = node.refuses();
+    assert!(error.starts_with("/run/k0s/containerd-cri.toml: is made anew"), "{error}");
+}
+
+#[test]
+fn configuration_that_is_made_anew_by_the_restart_is_told() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    let anew = (node.path(CONFIG), VERSION_3.to_owned());
+    *node.host.appearing.borrow_mut() = Some(anew);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{CONFIG}: was made anew at the restart")), "{error}");
+    // One that stays the next time has what was asked for.
+    node.install();
+    assert!(node.read(CONFIG).contains("runtimes.wasmtime]"));
+}
+
+#[test]
 fn containers_that_run_forbid_to_drop_their_runtime() {
     let mut node = Node::new(&[(CONFIG, VERSION_3)]);
     node.install();

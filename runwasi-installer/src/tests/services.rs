@@ -99,6 +99,16 @@ fn containerd_is_asked_at_the_socket_that_its_configuration_names() {
 }
 
 #[test]
+fn containerd_is_asked_at_the_socket_that_its_flag_names() {
+    let node = Node::new(&[(CONFIG, "version = 3\n[grpc]\n  address = \"/run/other.sock\"\n")]);
+    node.run(77, &["/usr/bin/containerd", "--address=/run/flag.sock"]);
+    node.install();
+    let asked = node.host.asked.borrow();
+    let question = "ctr --address /run/flag.sock --connect-timeout 2s --timeout 10s plugins ls";
+    assert!(asked.contains(&question.to_owned()), "{asked:?}");
+}
+
+#[test]
 fn unit_of_the_options_is_restarted() {
     let mut node = Node::new(&[("/etc/k0s/containerd.toml", VERSION_3)]);
     node.options.containerd_config = Some("/etc/k0s/containerd.toml".to_owned());
@@ -174,6 +184,29 @@ fn containerd_that_stays_away_is_given_up_by_the_clock() {
 }
 
 #[test]
+fn restart_that_does_not_return_is_given_up_and_the_previous_configuration_restored() {
+    let rendered = rendered("version = 3\n");
+    let mut node = Node::new(&rendered.each_ref().map(|(path, text)| (*path, text.as_str())));
+    node.host.slow = Some(("systemctl restart k3s", Duration::from_secs(3600)));
+    node.host.fail("k3s ctr", "unknown service", usize::MAX);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.contains("not back with the new configuration: unknown service"), "{error}");
+    assert!(!node.exists("/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl"));
+    // For each configuration two minutes of systemctl, and two of containerd.
+    let passed = node.host.passed.get();
+    assert!(passed <= 4 * Duration::from_secs(121), "{passed:?}");
+}
+
+#[test]
+fn containerd_that_answers_is_back_although_its_restart_does_not_return() {
+    let rendered = rendered("version = 3\n");
+    let mut node = Node::new(&rendered.each_ref().map(|(path, text)| (*path, text.as_str())));
+    node.host.slow = Some(("systemctl restart k3s", Duration::from_secs(3600)));
+    node.install();
+    assert!(node.exists("/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl"));
+}
+
+#[test]
 fn without_ctr_the_word_of_systemd_counts() {
     let mut node = Node::new(&[(CONFIG, VERSION_3)]);
     node.host.missing = vec!["ctr"];
@@ -188,6 +221,19 @@ fn sysctl_that_the_kernel_refuses_is_reported_and_no_reason_to_stop() {
     let done = node.install();
     let line = "/etc/sysctl.d/60-containerd-wasmtimed.conf: not applied: permission denied";
     assert!(done.contains(&line.to_owned()), "{done:?}");
+}
+
+#[test]
+fn larger_value_of_the_kernel_is_not_lowered() {
+    for (value, applied) in [("65530", true), ("1048576", false), ("2147483647", false)] {
+        let node = Node::new(&[(CONFIG, VERSION_3)]);
+        node.write("/proc/sys/vm/max_map_count", &format!("{value}\n"));
+        let done = node.install();
+        assert_eq!(node.host.taken().contains(&SYSCTL.to_owned()), applied, "{value}");
+        let line = "/etc/sysctl.d/60-containerd-wasmtimed.conf: the kernel has as much".to_owned();
+        assert_eq!(done.contains(&line), !applied, "{done:?}");
+        assert!(status(&node.options).unwrap().complete);
+    }
 }
 
 #[test]

@@ -133,6 +133,23 @@ fn install_copies_below_prefix_and_destdir_and_uninstall_takes_just_that_away() 
 }
 
 #[test]
+fn install_that_cannot_write_a_program_leaves_the_one_that_is_there() -> Result<()> {
+    let installed = Installed { stage: tempfile::tempdir()? };
+    let program = installed.path(PROGRAMS[0]);
+    fs::create_dir_all(program.parent().context("no directory")?)?;
+    fs::write(&program, "of the version before")?;
+    let destdir = format!("DESTDIR={}", installed.stage.path().display());
+    // Files of at most some kilobytes, as on a disk that is nearly full.
+    let line = "ulimit -f 100; exec make install \"$@\"";
+    let prefix = format!("PREFIX={PREFIX}");
+    let shell = Command::new("sh").args(["-c", line, "sh", &prefix, &destdir]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    shell.current_dir(&root).env("MAKEFLAGS", "").env("MAKELEVEL", "0").run()?.refused()?;
+    ensure!(fs::read_to_string(&program)? == "of the version before");
+    Ok(())
+}
+
+#[test]
 fn installed_programs_say_who_they_are() -> Result<()> {
     let installed = Installed::new()?;
     for (program, name) in PROGRAMS.into_iter().zip([

@@ -98,6 +98,15 @@ impl Host for Node<'_> {
         answer.map_err(|error| HostError::new(program, io::Error::other(format!("{error:#}"))))
     }
 
+    fn run_within(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        _time: Duration,
+    ) -> Result<Option<Answer>, HostError> {
+        self.run(program, arguments).map(Some)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the pause between two questions to containerd")]
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);

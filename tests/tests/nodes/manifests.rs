@@ -135,6 +135,8 @@ struct Container {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct SecurityContext {
     privileged: Option<bool>,
+    run_as_non_root: Option<bool>,
+    run_as_user: Option<u32>,
     allow_privilege_escalation: Option<bool>,
     read_only_root_filesystem: Option<bool>,
     capabilities: Option<BTreeMap<String, Vec<String>>>,
@@ -300,6 +302,8 @@ fn daemon_set_gives_the_installer_what_it_needs_and_its_main_container_nothing()
         "{wait:?}"
     );
     ensure!(security.read_only_root_filesystem == Some(true), "{wait:?}");
+    // It is in the host's PID namespace, where root may end root's programs without a capability.
+    ensure!(security.run_as_non_root == Some(true) && security.run_as_user > Some(0), "{wait:?}");
     Ok(())
 }
 

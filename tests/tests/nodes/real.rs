@@ -1,20 +1,22 @@
 //! Installed runtimes on real containerds: pods of both run, and the configuration is the same afterwards.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use runwasi_installer::host::{Host, HostOf};
 use runwasi_installer::options::{Options, Runtime as Installed};
 use runwasi_installer::{install, uninstall};
 use runwasi_tests::cri::messages::ContainerState;
+use runwasi_tests::runtime::target_dir;
 use runwasi_tests::{
     Command, Pod, Pods, Runtime, Setup, Version, check_pods_with, poll_until, says,
 };
 
-use crate::fixture::{Node, options, without_programs};
+use crate::fixture::{Node, options, project, without_programs};
 
 /// A fixture that has a daemon and knows the wasm guest; `installed` is its case.
 fn check(version: Version, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
@@ -175,6 +177,11 @@ fn mounts_of(process: u32) -> Result<()> {
     ensure!(answer.output.trim_end() == theirs.to_string_lossy(), "{answer:?}");
     let missing = host.run("no-such-program", &[]).err().context("it was started")?;
     ensure!(missing.is_missing(), "{missing}");
+    let long = Duration::from_secs(60);
+    let answer = host.run_within("readlink", &["/proc/self/ns/mnt"], long)?.context("late")?;
+    ensure!(answer.output.trim_end() == theirs.to_string_lossy(), "{answer:?}");
+    let late = host.run_within("sleep", &["1000"], Duration::from_millis(200))?;
+    ensure!(late.is_none(), "{late:?}");
     Ok(())
 }
 
@@ -204,6 +211,40 @@ fn table_in_the_last_import_reaches_each_containerd() -> Result<()> {
         install(&options, &HostOf::default())?;
         let names = ["last", "wasmtime", "wasmtimed"];
         dump_names(version, &directory.path().join("config.toml"), &names)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn tables_of_the_page_leave_each_containerd_its_own_runtime() -> Result<()> {
+    let page = fs::read_to_string(project().join("docs/kubernetes.md"))?;
+    let tables = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let tables: Vec<_> = tables.filter(|text| text.starts_with("[plugins.")).collect();
+    let [ours, runc] = tables[..] else { bail!("{tables:?}") };
+    // As Debian's package has it: no table of a runtime.
+    let cni =
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/usr/lib/cni\"\n";
+    for version in [Version::Machine, Version::V1_7, Version::V2] {
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("config.toml");
+        fs::write(&file, [cni, ours, runc].concat())?;
+        dump_names(version, &file, &["runc", "wasmtime", "wasmtimed"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn directories_that_are_made_can_be_read_by_all_whatever_the_umask() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let options = without_programs(directory.path())?;
+    let root = directory.path().join("root");
+    fs::create_dir(&root)?;
+    let installer = target_dir().join("release/runwasi-node-installer");
+    let line = "umask 077; exec \"$0\" install --no-restart --root \"$1\" --assets \"$2\"";
+    Command::new("sh").args(["-c", line]).args([&installer, &root, &options.assets]).run()?.ok()?;
+    for made in ["etc/containerd", "etc/systemd/system", "etc/sysctl.d", "usr/local/bin"] {
+        let mode = fs::metadata(root.join(made))?.permissions().mode();
+        ensure!(mode & 0o7777 == 0o755, "{made}: {mode:o}");
     }
     Ok(())
 }
