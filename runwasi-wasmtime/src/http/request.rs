@@ -4,6 +4,8 @@ use http::{HeaderMap, Method, Request, Uri, Version, header, uri::Authority, uri
 
 use super::error::Failure;
 
+const NO_HOST: Failure = Failure::Request("names no host");
+
 /// Checks a request and writes its authority into its URI. `own` is the authority if the client
 /// does not name one, as HTTP/1.0 allows.
 pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), Failure> {
@@ -11,15 +13,16 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
         // CONNECT asks for a tunnel, and no world of WASI has tunnels.
         return Err(Failure::Method);
     }
+    let host = host(request.headers())?;
+    if host.is_none() && request.version() == Version::HTTP_11 {
+        // Also with an authority in the target: RFC 9112, section 3.2.
+        return Err(NO_HOST);
+    }
     // An authority in the target wins over `Host`: RFC 9112, section 3.2.2.
-    let named = match request.uri().authority() {
-        Some(authority) => Some(authority.clone()),
-        None => host(request.headers())?,
-    };
-    let authority = match named {
+    let authority = match request.uri().authority().cloned().or(host) {
         Some(authority) => authority,
         None if request.version() == Version::HTTP_10 => own.clone(),
-        None => return Err(Failure::Request("names no host")),
+        None => return Err(NO_HOST),
     };
     // Guests of both worlds look for the authority in the URI.
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
@@ -89,6 +92,9 @@ mod tests {
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a", "b"]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a b"]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &[""]), 400);
+        // An authority in the target is not in place of the field.
+        assert_eq!(status(Version::HTTP_11, Method::GET, "http://a/", &[]), 400);
+        assert_eq!(status(Version::HTTP_11, Method::GET, "http://a/", &["a", "b"]), 400);
         assert_eq!(
             status(Version::HTTP_11, Method::CONNECT, "example.org:80", &["example.org"]),
             501
