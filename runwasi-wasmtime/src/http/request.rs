@@ -1,6 +1,8 @@
 //! Checks of a request before a guest gets it.
 
-use http::{HeaderMap, Method, Request, Uri, Version, header, uri::Authority, uri::Scheme};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri, Version, header, uri::Authority, uri::Scheme,
+};
 
 use super::error::Failure;
 
@@ -24,6 +26,7 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
         None if request.version() == Version::HTTP_10 => own.clone(),
         None => return Err(NO_HOST),
     };
+    join_cookies(request.headers_mut());
     // Guests of both worlds look for the authority in the URI.
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme.get_or_insert(Scheme::HTTP);
@@ -46,6 +49,19 @@ fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
             authority.map(Some).map_err(|_| Failure::Request("names a host that is none"))
         }
         (Some(_), Some(_)) => Err(Failure::Request("names more than one host")),
+    }
+}
+
+/// Joins the parts of a cookie field, which a client of HTTP/2 may send as several: RFC 9113, section
+/// 8.2.3. Most programs look at one field alone.
+fn join_cookies(headers: &mut HeaderMap) {
+    let parts: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if parts.len() < 2 {
+        return;
+    }
+    // No error: the parts are values.
+    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
     }
 }
 
@@ -99,5 +115,24 @@ mod tests {
             status(Version::HTTP_11, Method::CONNECT, "example.org:80", &["example.org"]),
             501
         );
+    }
+
+    #[test]
+    fn cookies_in_several_fields_become_one_field() {
+        for (parts, joined) in [
+            (&[][..], None),
+            (&["a=1; b=2"], Some("a=1; b=2")),
+            (&["a=1", "b=2; c=3", "d=4"], Some("a=1; b=2; c=3; d=4")),
+        ] {
+            let mut request = Request::builder().version(Version::HTTP_2).uri("http://a/");
+            for part in parts {
+                request = request.header(header::COOKIE, *part);
+            }
+            let mut request = request.body(()).unwrap();
+            check(&mut request, &Authority::from_static("10.0.0.1:8080")).unwrap();
+            let mut cookies = request.headers().get_all(header::COOKIE).iter();
+            assert_eq!(cookies.next().map(|cookie| cookie.to_str().unwrap()), joined);
+            assert!(cookies.next().is_none());
+        }
     }
 }
