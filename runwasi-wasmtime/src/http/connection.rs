@@ -96,11 +96,13 @@ async fn run(
         let drain = drain.drain().clone();
         move |request: Request<Incoming>| {
             let version = request.version();
+            let activity = activity.clone();
             let answered = handler::answer(serving.clone(), activity.clone(), request);
             let drain = drain.clone();
             async move {
                 let mut response = answered.await?;
-                if drain.has_begun() && version != Version::HTTP_2 {
+                let closes = drain.has_begun() || activity.keeps_body_back();
+                if closes && version != Version::HTTP_2 {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }

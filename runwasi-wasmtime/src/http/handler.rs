@@ -118,7 +118,8 @@ async fn handle(
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Failure> {
     // Most requests have none. Before all that may fail: the client may go on sending then.
-    let arriving = (!request.body().is_end_stream()).then(|| activity.body_arrives());
+    let arriving = (!request.body().is_end_stream())
+        .then(|| activity.body_arrives(request::keeps_body_back(&request)));
     // Checked first: a bad request is refused without waiting for a slot.
     request::check(&mut request, &serving.authority)?;
     let slot = serving.admit().await?;

@@ -36,6 +36,14 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
     Ok(())
 }
 
+/// True if the client of HTTP/1.1 sends the body when it is asked for.
+pub(super) fn keeps_body_back<B>(request: &Request<B>) -> bool {
+    // hyper asks for this value alone, and does not ask clients of HTTP/2.
+    let awaits = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    request.version() == Version::HTTP_11
+        && request.headers().get(header::EXPECT).is_some_and(awaits)
+}
+
 fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let first = hosts.next();

@@ -276,6 +276,30 @@ async fn what_is_no_request_is_refused_and_hurts_nobody() -> Result {
 }
 
 #[tokio::test]
+async fn body_that_was_not_asked_for_ends_the_connection_with_its_response() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let request = |path: &str| {
+            let fields = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 3";
+            format!("POST {path} HTTP/1.1\r\n{fields}\r\n\r\n")
+        };
+        let said = raw(server.address, request("/hello").as_bytes()).await?;
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{guest}: {said}");
+        assert!(said.contains("connection: close\r\n"), "{guest}: {said}");
+        // Read by the guest: the connection has a further request.
+        let both = request("/length")
+            + "abc"
+            + "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let said = raw(server.address, both.as_bytes()).await?;
+        assert_eq!(said.matches("200 OK").count(), 2, "{guest}: {said}");
+        assert_eq!(said.matches("connection: close\r\n").count(), 1, "{guest}: {said}");
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn requests_sent_all_at_once_are_answered_in_order() -> Result {
     let bed = Bed::new().await?;
     let server = bed.serve(APP).await?;
