@@ -45,7 +45,7 @@ pub use self::{
         name_process, seal,
     },
     credentials::RefusedCall,
-    descriptor::{adopt_fd, has_no_reader, ignore_connects},
+    descriptor::{adopt_fd, has_no_reader, ignore_connects, unacknowledged},
     mount::{MountAttributes, MountChange, change_mount},
     namespaces::{NamespaceKind, set_loopback_up},
     process::{Fork, fork, fork_with_pid, limit_heaps, trim_memory},

@@ -47,6 +47,8 @@ struct State {
     given_up: bool,
     /// The client sends the body of its request when it is asked for, which has not been.
     kept_back: bool,
+    /// A response is under way whose end is that of the connection.
+    open_ended: bool,
     /// Time of the first write that the client did not take.
     stalled: Option<Instant>,
     http2: bool,
@@ -84,6 +86,7 @@ impl Activity {
             arriving: 0,
             given_up: false,
             kept_back: false,
+            open_ended: false,
             stalled: None,
             http2: false,
             waits: None,
@@ -143,6 +146,7 @@ impl Activity {
         // HTTP/1: there is no next request before the last one has arrived wholly.
         state.given_up &= http2;
         state.kept_back = false;
+        state.open_ended = false;
         // Requests of HTTP/2 overlap.
         let others = if let Doing::Busy(others) = state.doing { others } else { 0 };
         state.enter(Doing::Busy(others + 1));
@@ -176,6 +180,22 @@ impl Activity {
     /// the response then, since the client may send that body or not.
     pub(super) fn keeps_body_back(&self) -> bool {
         self.state().kept_back
+    }
+
+    /// Takes note of a response that has no declared length and no chunks: its client takes the end
+    /// of the connection for that of the response.
+    pub(super) fn begins_open_ended(&self) {
+        self.state().open_ended = true;
+    }
+
+    /// Takes note of the end of a connection that has sent all of its last response.
+    pub(super) fn has_sent_all(&self) {
+        self.state().open_ended = false;
+    }
+
+    /// True if the present end of the connection would look like the end of a response.
+    pub(super) fn is_open_ended(&self) -> bool {
+        self.state().open_ended
     }
 
     /// Takes note that a connection ends which could have taken another request. Of HTTP/1 the last
