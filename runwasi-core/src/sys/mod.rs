@@ -24,7 +24,7 @@ pub(crate) use self::lease::Lease;
 pub(crate) use self::{
     bare_process::{BareProcess, Change, next_change},
     confine::lower_priority,
-    credentials::{set_file_credentials, try_file_credentials},
+    credentials::{set_file_capabilities, set_file_credentials, try_file_credentials},
     descriptor::{has_event, is_full, watch},
     first_process::start_first,
     loop_device::LoopDevice,
