@@ -1,5 +1,5 @@
-//! File credentials of guests: the user, groups and umask of `process.user`, set on the thread that
-//! polls the guest.
+//! File credentials of guests: the user, groups and umask of `process.user`, and the capabilities over
+//! files that `process.capabilities` leaves to root, set on the thread that polls the guest.
 //!
 //! The kernel checks file access against the *filesystem* ids of the calling thread. A switch costs
 //! system calls, so a thread keeps its credentials until it polls a guest with other ones. With a
@@ -30,6 +30,7 @@ pub(crate) fn prepare_thread() {
     }
     // A thread that is created inside a poll inherits the credentials of the guest.
     sys::set_file_credentials(&HOST);
+    sys::set_file_capabilities(HOST.lacks);
 }
 
 /// Sets credentials on the calling thread, unless they are set already. Absent: the host's.
@@ -43,7 +44,13 @@ pub(crate) fn enter(credentials: Option<&Arc<Credentials>>) {
             _ => false,
         };
         if !same {
-            sys::set_file_credentials(credentials.map_or(&HOST, Arc::as_ref));
+            let present = current.as_deref().unwrap_or(&HOST);
+            let next = credentials.map_or(&HOST, Arc::as_ref);
+            sys::set_file_credentials(next);
+            // With the id of another user the thread has none of these, and back at root all.
+            if next.uid == HOST.uid && next.lacks != present.lacks {
+                sys::set_file_capabilities(next.lacks);
+            }
             *current = credentials.cloned();
         }
     });
@@ -72,9 +79,10 @@ pub fn as_host<T>(work: impl FnOnce() -> T) -> T {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    use rustix::process::Gid;
+    use rustix::{process::Gid, thread::CapabilitySet};
 
     use super::*;
+    use crate::sys::credentials::OVER_FILES;
 
     /// Runs `work` on a thread of its own: credentials must not stay on the thread of a test.
     fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -93,7 +101,46 @@ mod tests {
 
     fn user(uid: u32, groups: &[u32], umask: u32) -> Arc<Credentials> {
         let groups = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-        Arc::new(Credentials { uid, gid: uid + 1, groups, umask })
+        let lacks = CapabilitySet::empty();
+        Arc::new(Credentials { uid, gid: uid + 1, groups, umask, lacks })
+    }
+
+    #[test]
+    fn root_passes_over_permissions_by_its_capabilities_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        let path = |uid: u32| directory.path().join(uid.to_string());
+        for uid in [0, 1000] {
+            std::fs::write(path(uid), "secret").unwrap();
+            std::os::unix::fs::chown(path(uid), Some(uid), None).unwrap();
+            std::fs::set_permissions(path(uid), PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        let opens = || [0, 1000].map(|uid| std::fs::read(path(uid)).is_ok());
+        let without = |lacks| Arc::new(Credentials { lacks, ..(*user(0, &[], 0o022)).clone() });
+        let bare = without(OVER_FILES);
+        let others = without(OVER_FILES.difference(CapabilitySet::DAC_OVERRIDE));
+        let one = user(1000, &[], 0o022);
+        on_a_thread(|| {
+            for (credentials, wanted) in [
+                (Some(&bare), [true, false]),
+                (Some(&one), [false, true]),
+                (Some(&bare), [true, false]),
+                (Some(&others), [true, true]),
+                (Some(&bare), [true, false]),
+                (None, [true, true]),
+                (Some(&one), [false, true]),
+                (None, [true, true]),
+                (Some(&bare), [true, false]),
+            ] {
+                enter(credentials);
+                assert_eq!(opens(), wanted, "{credentials:?}");
+            }
+            as_host(|| assert_eq!(opens(), [true, true]));
+            assert_eq!(opens(), [true, false], "back again");
+            on_a_thread(|| assert_eq!(opens(), [true, true], "born in a poll"));
+            let sets = rustix::thread::capabilities(None).unwrap();
+            assert!(!sets.effective.contains(CapabilitySet::SYS_RESOURCE));
+        });
     }
 
     #[test]

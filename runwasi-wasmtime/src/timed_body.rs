@@ -31,6 +31,9 @@ pub(crate) struct TimedBody {
 
 /// The arrival of a body. Dropped with a body that is given up before its end.
 pub(crate) trait Arrival: Send + Sync {
+    /// Takes note that the body is asked for.
+    fn asked(&mut self);
+
     /// Takes note that the body has arrived wholly.
     fn complete(self: Box<Self>);
 }
@@ -62,6 +65,9 @@ impl Body for TimedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let body = &mut *self;
         ready!(body.steps.poll_next(cx));
+        if let Some(arrival) = &mut body.arrival {
+            arrival.asked();
+        }
         if let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(cx) {
             // The next frame has the whole time again, from the poll that does not find it.
             body.deadline = None;

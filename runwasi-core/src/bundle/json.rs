@@ -10,7 +10,8 @@ use serde_path_to_error::{Path, Segment};
 
 use super::error::{Wrong, wrong};
 
-/// Fields without an effect. `*` stands for one element of a list, which alone is left out.
+/// Fields without an effect. `*` stands for any name, and for one element of a list, which alone is
+/// left out.
 const WITHOUT_EFFECT: [&[&str]; 30] = [
     &["domainname"],
     &["linux", "devices", "*"],
@@ -28,7 +29,7 @@ const WITHOUT_EFFECT: [&[&str]; 30] = [
     &["linux", "seccomp"],
     &["linux", "timeOffsets"],
     &["process", "apparmorProfile"],
-    &["process", "capabilities"],
+    &["process", "capabilities", "*", "*"],
     &["process", "commandLine"],
     &["process", "execCPUAffinity"],
     &["process", "ioPriority"],
@@ -162,7 +163,7 @@ fn brief(reason: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::runtime::{Process, Spec};
+    use oci_spec::runtime::{Capability, Process, Spec};
 
     use super::*;
 
@@ -197,11 +198,12 @@ mod tests {
     #[test]
     fn unknown_values_without_an_effect_are_left_out() {
         let json = r#"{"cwd":"/","args":["a"],"user":{"uid":0,"gid":0},
-            "capabilities":{"bounding":["CAP_OF_NEXT_YEAR"]},
+            "capabilities":{"bounding":["CAP_OF_NEXT_YEAR","CAP_KILL"]},
             "rlimits":[{"type":"RLIMIT_NEW","soft":1,"hard":1},
                 {"type":"RLIMIT_NOFILE","soft":77,"hard":77}]}"#;
         let process: Process = parse(json.as_bytes(), &["process"]).unwrap();
-        assert!(process.capabilities().is_none());
+        let bounding = process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap();
+        assert!(bounding.len() == 1 && bounding.contains(&Capability::Kill), "{bounding:?}");
         let limits = process.rlimits().as_deref().unwrap();
         assert!(limits.len() == 1 && limits[0].soft() == 77, "{limits:?}");
     }

@@ -4,8 +4,8 @@
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
-use oci_spec::runtime::{PosixRlimitType, Process, User};
-use rustix::process::Gid;
+use oci_spec::runtime::{Capability, PosixRlimitType, Process};
+use rustix::{process::Gid, thread::CapabilitySet};
 
 use super::{
     error::{Wrong, wrong},
@@ -84,7 +84,7 @@ impl ProcessConfig {
             args: args(process, needs_program)?,
             env: env(process)?,
             cwd: cwd(process)?,
-            credentials: credentials(process.user())?,
+            credentials: credentials(process)?,
             open_files: open_files(process),
             console_size: process.console_size().and_then(|size| console_size(&size)),
             oom_score: process.oom_score_adj().map(|score| score.clamp(LEAST_SCORE, MOST_SCORE)),
@@ -170,7 +170,27 @@ fn console_size(size: &oci_spec::runtime::Box) -> Option<Size> {
     (size.columns > 0 && size.rows > 0).then_some(size)
 }
 
-fn credentials(user: &User) -> Result<Option<Arc<Credentials>>, Wrong> {
+/// Capabilities over files that the process lacks. Of other users than root the kernel takes all.
+fn lacking(process: &Process) -> CapabilitySet {
+    let Some(capabilities) = process.capabilities().as_ref().filter(|_| process.user().uid() == 0)
+    else {
+        return CapabilitySet::empty();
+    };
+    // Behind an `execve(2)` a root has those of this set, whatever the others are.
+    let bounding = capabilities.bounding().as_ref();
+    let lacks = |capability| bounding.is_none_or(|bounding| !bounding.contains(&capability));
+    let overrides = !lacks(Capability::DacOverride);
+    let mut lacking = CapabilitySet::empty();
+    lacking.set(CapabilitySet::DAC_OVERRIDE, !overrides);
+    // A part of the former.
+    lacking.set(CapabilitySet::DAC_READ_SEARCH, !overrides && lacks(Capability::DacReadSearch));
+    lacking.set(CapabilitySet::FOWNER, lacks(Capability::Fowner));
+    lacking.set(CapabilitySet::FSETID, lacks(Capability::Fsetid));
+    lacking
+}
+
+fn credentials(process: &Process) -> Result<Option<Arc<Credentials>>, Wrong> {
+    let user = process.user();
     // `setfsuid(2)` and `setfsgid(2)` take -1 for a query and change nothing.
     for (field, id) in [("uid", user.uid()), ("gid", user.gid())] {
         if id == u32::MAX {
@@ -189,6 +209,7 @@ fn credentials(user: &User) -> Result<Option<Arc<Credentials>>, Wrong> {
         gid: user.gid(),
         groups: groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
         umask: user.umask().unwrap_or(DEFAULT_UMASK),
+        lacks: lacking(process),
     };
     if credentials.umask > 0o777 {
         return Err(wrong(
@@ -196,17 +217,21 @@ fn credentials(user: &User) -> Result<Option<Arc<Credentials>>, Wrong> {
             format!("{:o} has more than permission bits", credentials.umask),
         ));
     }
+    let is_root = rustix::process::geteuid().is_root();
     // Refused here and not at the first file access, so that the error reaches the caller.
-    if credentials.is_own() && !rustix::process::geteuid().is_root() {
+    if credentials.is_own() && !is_root {
         return Err(wrong("process.user", "only root can run guests as somebody"));
     }
-    // Root with its own group and the default umask needs no change of a thread's credentials.
-    Ok(credentials.is_own().then(|| Arc::new(credentials)))
+    // Root with its own group and the default umask needs no change of a thread's credentials. An
+    // ordinary user has no capabilities.
+    let changes = credentials.is_own() || is_root && !credentials.lacks.is_empty();
+    Ok(changes.then(|| Arc::new(credentials)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::credentials::OVER_FILES;
 
     #[test]
     fn errors_of_an_exec_name_the_field() {
@@ -227,6 +252,27 @@ mod tests {
             let error = ProcessConfig::parse(json.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn root_has_the_capabilities_over_files_that_are_listed() {
+        let lacks = |uid: u32, capabilities: &str| {
+            let json = format!(
+                r#"{{"cwd":"/","args":["/a"],"user":{{"uid":{uid},"gid":0}}{capabilities}}}"#
+            );
+            let process: Process = json::parse(json.as_bytes(), &["process"]).unwrap();
+            lacking(&process)
+        };
+        let listed =
+            |names: &str| lacks(0, &format!(r#","capabilities":{{"bounding":[{names}]}}"#));
+        let none = CapabilitySet::empty();
+        assert_eq!(lacks(0, ""), none);
+        assert_eq!(lacks(0, r#","capabilities":{}"#), OVER_FILES);
+        assert_eq!(listed(r#""CAP_KILL","CAP_OF_NEXT_YEAR""#), OVER_FILES);
+        assert_eq!(listed(r#""CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL""#), none);
+        let read_only = CapabilitySet::DAC_READ_SEARCH;
+        assert_eq!(listed(r#""CAP_DAC_READ_SEARCH""#), OVER_FILES.difference(read_only));
+        assert_eq!(lacks(1000, r#","capabilities":{}"#), none);
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::io;
 
 use rustix::{
     fs::Mode,
+    io::Errno,
     process::{Gid, getgroups, umask},
-    thread::set_thread_groups,
+    thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups},
 };
 
 use super::thread::unshare_file_attributes;
@@ -13,7 +14,14 @@ use super::thread::unshare_file_attributes;
 /// The OCI runtime spec's default for the umask.
 pub const DEFAULT_UMASK: u32 = 0o022;
 
-/// User, groups and umask of a process, for file access.
+/// Capabilities by which root passes over the permissions of files. The kernel takes them from a
+/// thread with the filesystem id of another user, and gives them back with that of root.
+pub(crate) const OVER_FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID);
+
+/// User, groups, umask and missing capabilities of a process, for file access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// User id.
@@ -24,14 +32,21 @@ pub struct Credentials {
     pub(crate) groups: Vec<Gid>,
     /// Permission bits that new files do not get.
     pub umask: u32,
+    /// Those of [`OVER_FILES`] that root does not have. Empty for another user.
+    pub(crate) lacks: CapabilitySet,
 }
 
 /// Credentials of a thread of this process: root with its own group and the default umask.
-pub(crate) const HOST: Credentials =
-    Credentials { uid: 0, gid: 0, groups: Vec::new(), umask: DEFAULT_UMASK };
+pub(crate) static HOST: Credentials = Credentials {
+    uid: 0,
+    gid: 0,
+    groups: Vec::new(),
+    umask: DEFAULT_UMASK,
+    lacks: CapabilitySet::empty(),
+};
 
 impl Credentials {
-    /// True if they differ from those of a thread of the host.
+    /// True if they differ from those of a thread of the host by more than missing capabilities.
     pub fn is_own(&self) -> bool {
         // Without the further groups: they give root no access that it does not have anyway.
         self.uid != HOST.uid || self.gid != HOST.gid || self.umask != HOST.umask
@@ -56,8 +71,35 @@ pub(crate) fn set_file_credentials(credentials: &Credentials) {
     }
 }
 
-/// Tries the calls of [`unshare_file_attributes`] and [`set_file_credentials`] with the present ids
-/// of the calling thread.
+/// Takes these capabilities from the calling thread, whose filesystem id is root's, and gives it the
+/// others of [`OVER_FILES`]. None has the one to exceed quotas and what file systems reserve for root:
+/// the kernel does not take that one from other users.
+pub(crate) fn set_file_capabilities(lacks: CapabilitySet) {
+    let set = present_capabilities().and_then(|mut sets| {
+        let present = sets.effective;
+        sets.effective |= sets.permitted & OVER_FILES;
+        sets.effective.remove(lacks | CapabilitySet::SYS_RESOURCE);
+        if sets.effective == present {
+            return Ok(());
+        }
+        set_capabilities(None, sets).map_err(refused_capset)
+    });
+    // As in `set_file_credentials`.
+    if let Err(error) = set {
+        panic!("{error}");
+    }
+}
+
+fn present_capabilities() -> Result<CapabilitySets, RefusedCall> {
+    capabilities(None).map_err(|error| RefusedCall { call: "capget", source: error.into() })
+}
+
+fn refused_capset(error: Errno) -> RefusedCall {
+    RefusedCall { call: "capset", source: error.into() }
+}
+
+/// Tries the calls of [`unshare_file_attributes`], [`set_file_credentials`] and
+/// [`set_file_capabilities`] with what the calling thread has at present.
 pub(crate) fn try_file_credentials() -> Result<(), RefusedCall> {
     unshare_file_attributes()
         .map_err(|source| RefusedCall { call: "unshare(CLONE_FS)", source })?;
@@ -76,8 +118,10 @@ pub(crate) fn try_file_credentials() -> Result<(), RefusedCall> {
         gid: own(gid, "setfsgid")?,
         groups,
         umask: current_umask(),
+        lacks: CapabilitySet::empty(),
     };
-    switch_file_credentials(&credentials)
+    switch_file_credentials(&credentials)?;
+    set_capabilities(None, present_capabilities()?).map_err(refused_capset)
 }
 
 fn current_umask() -> u32 {
@@ -88,7 +132,7 @@ fn current_umask() -> u32 {
 }
 
 fn switch_file_credentials(credentials: &Credentials) -> Result<(), RefusedCall> {
-    let Credentials { uid, gid, groups, umask: mask } = credentials;
+    let Credentials { uid, gid, groups, umask: mask, lacks: _ } = credentials;
     // Acts on this thread only, as all of these calls do; libc's `setgroups` changes all threads.
     set_thread_groups(groups)
         .map_err(|error| RefusedCall { call: "setgroups", source: error.into() })?;

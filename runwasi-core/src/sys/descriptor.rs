@@ -67,6 +67,18 @@ fn events_now(fd: &impl AsFd, events: PollFlags) -> rustix::io::Result<PollFlags
     Ok(polled[0].revents())
 }
 
+/// Number of bytes of a TCP socket that its peer has not acknowledged.
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the kernel writes one number of this type.
+    let told = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    if told == 0 {
+        Ok(usize::try_from(count).unwrap_or(0))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Lets the kernel drop what asks a listening TCP socket for a new connection. Handshakes that have
 /// begun end as usual, and clients ask again after a second.
 pub fn ignore_connects(listener: impl AsFd) -> io::Result<()> {

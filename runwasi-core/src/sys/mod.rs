@@ -24,7 +24,7 @@ pub(crate) use self::lease::Lease;
 pub(crate) use self::{
     bare_process::{BareProcess, Change, next_change},
     confine::lower_priority,
-    credentials::{set_file_credentials, try_file_credentials},
+    credentials::{set_file_capabilities, set_file_credentials, try_file_credentials},
     descriptor::{has_event, is_full, watch},
     first_process::start_first,
     loop_device::LoopDevice,
@@ -45,7 +45,7 @@ pub use self::{
         name_process, seal,
     },
     credentials::RefusedCall,
-    descriptor::{adopt_fd, has_no_reader, ignore_connects},
+    descriptor::{adopt_fd, has_no_reader, ignore_connects, unacknowledged},
     mount::{MountAttributes, MountChange, change_mount},
     namespaces::{NamespaceKind, set_loopback_up},
     process::{Fork, fork, fork_with_pid, limit_heaps, trim_memory},

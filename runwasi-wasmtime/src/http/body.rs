@@ -8,7 +8,8 @@
 //! A body that ends too early ends its connection. At such an error hyper drops what it has not
 //! written yet, perhaps even the head. So the error is held back until all that the guest has
 //! written is on its way. A stream of HTTP/2 is reset without a wait for the socket, which other
-//! streams may stall.
+//! streams may stall. A client of HTTP/1.0 may know the end of a body by that of its connection alone:
+//! there it gets a reset ([`super::rest`]).
 
 use std::{
     pin::Pin,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use wasmtime_wasi_http::{Error, WasiBody};
@@ -73,7 +74,7 @@ impl ResponseBody {
 impl GuestBody {
     /// Response with a body that drives `call`, unless the call has returned.
     pub(super) fn response(
-        method: &Method,
+        (version, method): (Version, &Method),
         response: Response<WasiBody>,
         call: Option<Call>,
         ticket: Ticket,
@@ -85,6 +86,9 @@ impl GuestBody {
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let complete = bodiless || left == Some(0);
         let is_bare = bodiless && ticket.is_http2();
+        if version == Version::HTTP_10 && !bodiless && left.is_none() {
+            ticket.begins_open_ended();
+        }
         let ticket = Some(ticket);
         let body = Self { body, call, left, complete, is_bare, failed: false, cut: None, ticket };
         Response::from_parts(head, ResponseBody::Guest(body))

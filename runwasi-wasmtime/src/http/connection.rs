@@ -76,8 +76,14 @@ pub(super) async fn serve(
     let settings = &serving.settings;
     let activity = Arc::new(Activity::new(settings.header_timeout, settings.idle_timeout));
     let socket = Arc::new(Mutex::new(stream));
+    let _reset = rest::ResetIfOpenEnded(&socket, &activity);
     let wire = Wire::new(socket.clone(), activity.clone());
-    if run(&serving, &builder, wire, &activity, drain).await {
+    if !run(&serving, &builder, wire, &activity, drain).await {
+        return;
+    }
+    if activity.is_open_ended() {
+        rest::arrived(&socket).await;
+    } else {
         rest::drop_rest(&socket, &activity).await;
     }
 }
@@ -96,11 +102,13 @@ async fn run(
         let drain = drain.drain().clone();
         move |request: Request<Incoming>| {
             let version = request.version();
+            let activity = activity.clone();
             let answered = handler::answer(serving.clone(), activity.clone(), request);
             let drain = drain.clone();
             async move {
                 let mut response = answered.await?;
-                if drain.has_begun() && version != Version::HTTP_2 {
+                let closes = drain.has_begun() || activity.keeps_body_back();
+                if closes && version != Version::HTTP_2 {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
@@ -118,9 +126,12 @@ async fn run(
             // Polled before the timeouts are looked at: the poll reads, writes and ends requests,
             // and so moves the deadlines.
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                if let Err(error) = ended {
-                    let container = &serving.spec.container;
-                    tracing::debug!(%container, error, "a connection ended badly");
+                match ended {
+                    Ok(()) => activity.has_sent_all(),
+                    Err(error) => {
+                        let container = &serving.spec.container;
+                        tracing::debug!(%container, error, "a connection ended badly");
+                    }
                 }
                 return Poll::Ready(true);
             }

@@ -118,11 +118,13 @@ async fn handle(
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Failure> {
     // Most requests have none. Before all that may fail: the client may go on sending then.
-    let arriving = (!request.body().is_end_stream()).then(|| activity.body_arrives());
+    let arriving = (!request.body().is_end_stream())
+        .then(|| activity.body_arrives(request::keeps_body_back(&request)));
     // Checked first: a bad request is refused without waiting for a slot.
     request::check(&mut request, &serving.authority)?;
     let slot = serving.admit().await?;
     let ticket = Ticket::new(serving.clone(), slot.clone(), busy);
+    let version = request.version();
     let method = request.method().clone();
     // A client that stops in the middle of its request is as idle as one between two requests.
     let patience = serving.settings.idle_timeout;
@@ -146,7 +148,7 @@ async fn handle(
         // A guest has one response. After this one its client would wait for the final response.
         return Err(Failure::Status);
     }
-    Ok(GuestBody::response(&method, response, call, ticket))
+    Ok(GuestBody::response((version, &method), response, call, ticket))
 }
 
 /// Drives the call until the guest has answered. Returns the response and the call, unless the call

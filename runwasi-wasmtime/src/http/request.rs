@@ -1,8 +1,12 @@
 //! Checks of a request before a guest gets it.
 
-use http::{HeaderMap, Method, Request, Uri, Version, header, uri::Authority, uri::Scheme};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri, Version, header, uri::Authority, uri::Scheme,
+};
 
 use super::error::Failure;
+
+const NO_HOST: Failure = Failure::Request("names no host");
 
 /// Checks a request and writes its authority into its URI. `own` is the authority if the client
 /// does not name one, as HTTP/1.0 allows.
@@ -11,16 +15,18 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
         // CONNECT asks for a tunnel, and no world of WASI has tunnels.
         return Err(Failure::Method);
     }
+    let host = host(request.headers())?;
+    if host.is_none() && request.version() == Version::HTTP_11 {
+        // Also with an authority in the target: RFC 9112, section 3.2.
+        return Err(NO_HOST);
+    }
     // An authority in the target wins over `Host`: RFC 9112, section 3.2.2.
-    let named = match request.uri().authority() {
-        Some(authority) => Some(authority.clone()),
-        None => host(request.headers())?,
-    };
-    let authority = match named {
+    let authority = match request.uri().authority().cloned().or(host) {
         Some(authority) => authority,
         None if request.version() == Version::HTTP_10 => own.clone(),
-        None => return Err(Failure::Request("names no host")),
+        None => return Err(NO_HOST),
     };
+    join_cookies(request.headers_mut());
     // Guests of both worlds look for the authority in the URI.
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme.get_or_insert(Scheme::HTTP);
@@ -28,6 +34,14 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
     *request.uri_mut() =
         Uri::from_parts(parts).map_err(|_| Failure::Request("has a target that is no path"))?;
     Ok(())
+}
+
+/// True if the client of HTTP/1.1 sends the body when it is asked for.
+pub(super) fn keeps_body_back<B>(request: &Request<B>) -> bool {
+    // hyper asks for this value alone, and does not ask clients of HTTP/2.
+    let awaits = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    request.version() == Version::HTTP_11
+        && request.headers().get(header::EXPECT).is_some_and(awaits)
 }
 
 fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
@@ -43,6 +57,19 @@ fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
             authority.map(Some).map_err(|_| Failure::Request("names a host that is none"))
         }
         (Some(_), Some(_)) => Err(Failure::Request("names more than one host")),
+    }
+}
+
+/// Joins the parts of a cookie field, which a client of HTTP/2 may send as several: RFC 9113, section
+/// 8.2.3. Most programs look at one field alone.
+fn join_cookies(headers: &mut HeaderMap) {
+    let parts: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if parts.len() < 2 {
+        return;
+    }
+    // No error: the parts are values.
+    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
     }
 }
 
@@ -89,9 +116,31 @@ mod tests {
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a", "b"]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a b"]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &[""]), 400);
+        // An authority in the target is not in place of the field.
+        assert_eq!(status(Version::HTTP_11, Method::GET, "http://a/", &[]), 400);
+        assert_eq!(status(Version::HTTP_11, Method::GET, "http://a/", &["a", "b"]), 400);
         assert_eq!(
             status(Version::HTTP_11, Method::CONNECT, "example.org:80", &["example.org"]),
             501
         );
+    }
+
+    #[test]
+    fn cookies_in_several_fields_become_one_field() {
+        for (parts, joined) in [
+            (&[][..], None),
+            (&["a=1; b=2"], Some("a=1; b=2")),
+            (&["a=1", "b=2; c=3", "d=4"], Some("a=1; b=2; c=3; d=4")),
+        ] {
+            let mut request = Request::builder().version(Version::HTTP_2).uri("http://a/");
+            for part in parts {
+                request = request.header(header::COOKIE, *part);
+            }
+            let mut request = request.body(()).unwrap();
+            check(&mut request, &Authority::from_static("10.0.0.1:8080")).unwrap();
+            let mut cookies = request.headers().get_all(header::COOKIE).iter();
+            assert_eq!(cookies.next().map(|cookie| cookie.to_str().unwrap()), joined);
+            assert!(cookies.next().is_none());
+        }
     }
 }

@@ -1,8 +1,11 @@
-//! Rest of what a client sends when its connection has ended.
+//! End of a connection: the rest of what its client sends, and resets.
 //!
 //! A response may end before its request has arrived. A socket that is closed with data that was not
 //! read, or to which more comes, resets its connection, and the client may lose the response. So the
 //! server ends its own side, then reads and drops what comes until the client ends its side, too.
+//!
+//! A response to HTTP/1.0 may have no end but that of the connection. One that is cut ends with a
+//! reset, also if its container is killed: the client would take any other end for a whole response.
 
 use std::{
     future::poll_fn,
@@ -12,11 +15,11 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::lock::Mutex;
+use runwasi_core::{lock::Mutex, sys};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::timeouts::Activity;
@@ -28,6 +31,32 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOST: usize = 64 << 20;
 /// Bytes of one read.
 const PIECE: usize = 16 << 10;
+
+/// Pause between two looks at what a client has acknowledged.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Makes the end of a socket a reset when it is dropped before the end of an open-ended response.
+pub(super) struct ResetIfOpenEnded<'a>(pub(super) &'a Mutex<TcpStream>, pub(super) &'a Activity);
+
+impl Drop for ResetIfOpenEnded<'_> {
+    fn drop(&mut self) {
+        if self.1.is_open_ended() {
+            // Cannot fail on a TCP socket.
+            let _ = self.0.lock().set_zero_linger();
+        }
+    }
+}
+
+/// Waits for the client to have what was written to it, which a reset would take back.
+pub(super) async fn arrived(socket: &Mutex<TcpStream>) {
+    let all = async {
+        while sys::unacknowledged(&*socket.lock()).is_ok_and(|bytes| bytes > 0) {
+            sleep(LOOK).await;
+        }
+    };
+    // An error: the client takes nothing.
+    let _ = timeout(PATIENCE, all).await;
+}
 
 /// Ends the server's side of a connection, and drops the rest of the client's.
 pub(super) async fn drop_rest(socket: &Mutex<TcpStream>, activity: &Activity) {

@@ -47,6 +47,11 @@ impl Ticket {
         self.busy.0.holds_ends()
     }
 
+    /// Takes note that the end of the response is that of the connection.
+    pub(super) fn begins_open_ended(&self) {
+        self.busy.0.begins_open_ended();
+    }
+
     /// Continues the call of a guest after its complete response, as a member of the group.
     pub(super) fn go_on(self, call: OwnCall) {
         // `_busy` ends with this function: for the connection the request is done.

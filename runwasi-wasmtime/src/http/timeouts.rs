@@ -17,6 +17,7 @@
 //! also give no window, which ends the stream alone (`stream`).
 
 use std::{
+    mem,
     sync::{Arc, MutexGuard},
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -44,6 +45,10 @@ struct State {
     arriving: usize,
     /// A body was given up before its end. Its client may go on sending it.
     given_up: bool,
+    /// The client sends the body of its request when it is asked for, which has not been.
+    kept_back: bool,
+    /// A response is under way whose end is that of the connection.
+    open_ended: bool,
     /// Time of the first write that the client did not take.
     stalled: Option<Instant>,
     http2: bool,
@@ -80,6 +85,8 @@ impl Activity {
             since: now,
             arriving: 0,
             given_up: false,
+            kept_back: false,
+            open_ended: false,
             stalled: None,
             http2: false,
             waits: None,
@@ -138,6 +145,8 @@ impl Activity {
         state.http2 |= http2;
         // HTTP/1: there is no next request before the last one has arrived wholly.
         state.given_up &= http2;
+        state.kept_back = false;
+        state.open_ended = false;
         // Requests of HTTP/2 overlap.
         let others = if let Doing::Busy(others) = state.doing { others } else { 0 };
         state.enter(Doing::Busy(others + 1));
@@ -157,10 +166,36 @@ impl Activity {
         }
     }
 
-    /// Takes note of the body of a request, until what is returned is complete or dropped.
-    pub(super) fn body_arrives(self: &Arc<Self>) -> Arriving {
-        self.state().arriving += 1;
-        Arriving { activity: self.clone(), complete: false }
+    /// Takes note of the body of a request, until what is returned is complete or dropped. Of HTTP/1
+    /// it may be `kept_back` until it is asked for.
+    pub(super) fn body_arrives(self: &Arc<Self>, kept_back: bool) -> Arriving {
+        let mut state = self.state();
+        state.arriving += 1;
+        state.kept_back = kept_back;
+        drop(state);
+        Arriving { activity: self.clone(), complete: false, kept_back }
+    }
+
+    /// True if the client keeps the body of its last request back. hyper ends the connection after
+    /// the response then, since the client may send that body or not.
+    pub(super) fn keeps_body_back(&self) -> bool {
+        self.state().kept_back
+    }
+
+    /// Takes note of a response that has no declared length and no chunks: its client takes the end
+    /// of the connection for that of the response.
+    pub(super) fn begins_open_ended(&self) {
+        self.state().open_ended = true;
+    }
+
+    /// Takes note of the end of a connection that has sent all of its last response.
+    pub(super) fn has_sent_all(&self) {
+        self.state().open_ended = false;
+    }
+
+    /// True if the present end of the connection would look like the end of a response.
+    pub(super) fn is_open_ended(&self) -> bool {
+        self.state().open_ended
     }
 
     /// Takes note that a connection ends which could have taken another request. Of HTTP/1 the last
@@ -230,9 +265,17 @@ impl Activity {
 pub(super) struct Arriving {
     activity: Arc<Activity>,
     complete: bool,
+    /// Its client has not been asked for it.
+    kept_back: bool,
 }
 
 impl Arrival for Arriving {
+    fn asked(&mut self) {
+        if mem::take(&mut self.kept_back) {
+            self.activity.state().kept_back = false;
+        }
+    }
+
     fn complete(mut self: Box<Self>) {
         self.complete = true;
     }
@@ -312,7 +355,7 @@ mod tests {
     fn bytes_of_a_body_after_its_response_are_no_half_head() {
         let activity = Arc::new(Activity::new(HEADER, IDLE));
         activity.request_begins(false);
-        let body = activity.body_arrives();
+        let body = activity.body_arrives(false);
         activity.request_ended();
         activity.read();
         assert!(matches!(after(&activity, HEADER), Verdict::LookAt(_)));
@@ -329,7 +372,7 @@ mod tests {
             assert!(activity.may_send(), "the first head");
             activity.request_begins(http2);
             assert!(!activity.may_send());
-            let body = Box::new(activity.body_arrives());
+            let body = Box::new(activity.body_arrives(false));
             assert!(activity.may_send());
             if complete {
                 body.complete();
@@ -379,5 +422,21 @@ mod tests {
         assert_eq!(after(&activity, IDLE), Verdict::Drop);
         activity.wrote(true);
         assert!(matches!(after(&activity, IDLE), Verdict::LookAt(_)));
+    }
+
+    #[test]
+    fn a_body_is_kept_back_until_it_is_asked_for() {
+        let activity = Arc::new(Activity::new(HEADER, IDLE));
+        activity.request_begins(false);
+        let mut body = activity.body_arrives(true);
+        assert!(activity.keeps_body_back());
+        body.asked();
+        assert!(!activity.keeps_body_back());
+        drop(body);
+        activity.request_begins(false);
+        drop(activity.body_arrives(true));
+        assert!(activity.keeps_body_back(), "given up without a question");
+        activity.request_begins(false);
+        assert!(!activity.keeps_body_back());
     }
 }

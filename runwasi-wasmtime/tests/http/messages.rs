@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -272,6 +273,57 @@ async fn what_is_no_request_is_refused_and_hurts_nobody() -> Result {
     assert!(old.contains("200 OK") && old.ends_with("Hello from wasm!\n"), "{old}");
     assert_eq!(server.get("/hello").await?.status, 200);
     assert_eq!(server.stop().await?.stderr, "");
+    Ok(())
+}
+
+/// By HTTP/1.0 the end of a connection is the end of a response without a declared length.
+#[tokio::test]
+async fn cut_response_without_a_length_does_not_look_whole() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let ask = async |path: &str| -> Result<_> {
+            let mut stream = TcpStream::connect(server.address).await?;
+            // No guest reads the body.
+            let request = format!("POST {path} HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc");
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = Vec::new();
+            let end = timeout(SOON, stream.read_to_end(&mut answer)).await?;
+            Ok((String::from_utf8(answer)?, end.err().map(|error| error.kind())))
+        };
+        let (said, end) = ask("/hello").await?;
+        assert!(said.contains("\r\n\r\nHello from ") && end.is_none(), "{guest}: {said} {end:?}");
+        let (said, end) = ask("/cut?ms=50").await?;
+        assert!(said.ends_with("\r\n\r\nbegun\n"), "{guest}: {said}");
+        assert_eq!(end, Some(io::ErrorKind::ConnectionReset), "{guest}");
+        let (said, end) = ask("/short?length=9").await?;
+        assert!(said.ends_with("five!") && end.is_none(), "its length tells: {said} {end:?}");
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn body_that_was_not_asked_for_ends_the_connection_with_its_response() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let request = |path: &str| {
+            let fields = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 3";
+            format!("POST {path} HTTP/1.1\r\n{fields}\r\n\r\n")
+        };
+        let said = raw(server.address, request("/hello").as_bytes()).await?;
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{guest}: {said}");
+        assert!(said.contains("connection: close\r\n"), "{guest}: {said}");
+        // Read by the guest: the connection has a further request.
+        let both = request("/length")
+            + "abc"
+            + "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let said = raw(server.address, both.as_bytes()).await?;
+        assert_eq!(said.matches("200 OK").count(), 2, "{guest}: {said}");
+        assert_eq!(said.matches("connection: close\r\n").count(), 1, "{guest}: {said}");
+        server.stop().await?;
+    }
     Ok(())
 }
 

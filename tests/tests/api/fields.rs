@@ -13,12 +13,7 @@ const ID: &str = "fields";
 
 /// Accepted: what they restrict, a guest cannot reach anyway, or it has no process that they could concern.
 pub(crate) fn without_meaning() -> Vec<(&'static str, Value)> {
-    let capabilities = json!(["CAP_SYS_ADMIN", "CAP_NET_RAW"]);
     vec![
-        (
-            "/process/capabilities",
-            json!({ "bounding": capabilities, "effective": capabilities, "permitted": [] }),
-        ),
         ("/process/noNewPrivileges", json!(true)),
         ("/process/apparmorProfile", json!("cri-containerd.apparmor.d")),
         ("/process/selinuxLabel", json!("system_u:system_r:svirt_lxc_net_t:s0:c124,c675")),

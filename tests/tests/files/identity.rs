@@ -94,6 +94,23 @@ pub(crate) fn files_of_others_are_refused(c: &mut Containers) -> Result<()> {
     Ok(())
 }
 
+/// With the capability to pass over permissions, and without, in the order of two containers.
+pub(crate) fn root_opens_files_of_others_by_its_capability(c: &mut Containers) -> Result<()> {
+    let mut tree = Tree::new(c)?;
+    file(&tree.volume().join("users"), 1000, 1000, 0o600)?;
+    file(&tree.volume().join("roots"), 0, 0, 0o600)?;
+    tree.user(json!({ "uid": 0, "gid": 0 }));
+    for (capability, status) in [("CAP_KILL", 1), ("CAP_DAC_OVERRIDE", 0), ("CAP_KILL", 1)] {
+        let all = json!([capability]);
+        tree.bundle.config["process"]["capabilities"] =
+            json!({ "bounding": all, "effective": all, "permitted": all });
+        tree.run(c, &["cat", "/data/users"])?.status_is(status)?;
+        tree.run(c, &["write", "/data/users", "secret"])?.status_is(status)?;
+        tree.run(c, &["cat", "/data/roots"])?.ok()?;
+    }
+    Ok(())
+}
+
 pub(crate) fn directories_of_others_are_refused_also_below_an_open_one(
     c: &mut Containers,
 ) -> Result<()> {

@@ -14,6 +14,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         home_is_that_of_the_user
         umask_is_the_processes_own
         files_of_others_are_refused
+        root_opens_files_of_others_by_its_capability
         directories_of_others_are_refused_also_below_an_open_one
         further_groups_open_what_belongs_to_them
         users_in_a_row_get_nothing_of_each_other
@@ -82,6 +83,7 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         home_is_that_of_the_user
         umask_is_the_processes_own
         files_of_others_are_refused
+        root_opens_files_of_others_by_its_capability
         directories_of_others_are_refused_also_below_an_open_one
         further_groups_open_what_belongs_to_them
         users_in_a_row_get_nothing_of_each_other

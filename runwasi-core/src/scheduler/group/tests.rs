@@ -1,6 +1,9 @@
 //! Tests of [`group`](super).
 
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    thread::CapabilitySet,
+};
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 use super::{
@@ -217,7 +220,13 @@ async fn killed_member_whose_drop_waits_is_held() {
 #[tokio::test]
 async fn thread_of_a_poll_beside_the_workers_has_the_hosts_credentials_again() {
     let guests = crate::runtime::GuestRuntime::start(1).unwrap();
-    let user = Credentials { uid: 1000, gid: 1000, groups: Vec::new(), umask: 0o077 };
+    let user = Credentials {
+        uid: 1000,
+        gid: 1000,
+        groups: Vec::new(),
+        umask: 0o077,
+        lacks: CapabilitySet::empty(),
+    };
     let limits = ResourcesConfig::default();
     let group = Group::new(guests.guests().clone(), &limits, Some(Arc::new(user)));
     let group = group.with_files(slow());
