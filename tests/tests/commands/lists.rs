@@ -1,5 +1,6 @@
 //! `status`, `list`, `inspect` and `top`; the cases are listed in `main.rs`.
 
+use std::fs;
 use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
@@ -172,6 +173,19 @@ pub(crate) fn top_draws_sorts_and_filters_at_a_terminal(c: &mut Containers) -> R
     c.fixture.becomes_clean()
 }
 
+/// Runs a command whose stdout has no reader. It must succeed; what it says on stderr.
+fn without_a_reader(mut line: std::process::Command) -> Result<String> {
+    let mut child = line.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    drop(child.stdout.take());
+    let status = poll_until("the end of the command", Duration::from_secs(20), || {
+        child.try_wait().ok().flatten()
+    })?;
+    let mut said = String::new();
+    child.stderr.take().context("stderr is piped")?.read_to_string(&mut said)?;
+    ensure!(status.success(), "{line:?}: {status}: {said}");
+    Ok(said)
+}
+
 pub(crate) fn reader_that_has_gone_ends_a_command_quietly(c: &mut Containers) -> Result<()> {
     let id = c.id("one");
     c.detached(&id, &["sleep", "100"])?;
@@ -182,15 +196,16 @@ pub(crate) fn reader_that_has_gone_ends_a_command_quietly(c: &mut Containers) ->
         if words != ["--help"] {
             line.arg("--socket").arg(&socket);
         }
-        let mut child = line.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        drop(child.stdout.take());
-        let status = poll_until("the end of the command", Duration::from_secs(20), || {
-            child.try_wait().ok().flatten()
-        })?;
-        let mut said = String::new();
-        child.stderr.take().context("stderr is piped")?.read_to_string(&mut said)?;
-        ensure!(status.success() && said.is_empty(), "{words:?}: {status}: {said}");
+        let said = without_a_reader(line)?;
+        ensure!(said.is_empty(), "{words:?}: {said}");
     }
+    let none = c.fixture.dir().join("none.toml");
+    fs::write(&none, "")?;
+    let mut line = std::process::Command::new(daemon_file());
+    line.arg("precompile").arg("--config").arg(none);
+    line.arg("--cache-dir").arg(c.fixture.dir().join("cache")).arg(c.runtime.guest_file());
+    // Its progress is no result.
+    says(&without_a_reader(line)?, &["compiled "], &[])?;
     ensure!(c.kill_and_finish(&id)? == 137);
     c.fixture.becomes_clean()
 }
