@@ -78,14 +78,19 @@ impl TraceSettings {
             tls,
             request: limit(variables, timeout, 10_000)?,
             protocol: protocol(variables)?,
-            is_named: set(variables, "OTEL_SERVICE_NAME").is_some()
-                || attributes.contains("service.name="),
+            is_named: set(variables, "OTEL_SERVICE_NAME").is_some() || names_service(&attributes),
             delay: millis(variables, "OTEL_BSP_SCHEDULE_DELAY", 5_000)?,
             patience: limit(variables, "OTEL_BSP_EXPORT_TIMEOUT", 30_000)?,
             queue,
             batch,
         }))
     }
+}
+
+/// True for attributes of the process that name its service.
+fn names_service(attributes: &str) -> bool {
+    let mut pairs = attributes.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.any(|(key, name)| key.trim() == "service.name" && !name.trim().is_empty())
 }
 
 /// True for a collector with TLS.
@@ -180,6 +185,19 @@ mod tests {
         );
         let settings = settings.unwrap().unwrap();
         assert!(settings.tls.is_some() && settings.request == Duration::from_millis(30));
+    }
+
+    #[test]
+    fn service_is_named_by_its_own_attribute() {
+        for (attributes, is_named) in [
+            ("service.name=node", true),
+            ("a=b, service.name=node", true),
+            ("peer.service.name=other", false),
+            ("service.name=", false),
+            ("a=service.name=b", false),
+        ] {
+            assert_eq!(names_service(attributes), is_named, "{attributes}");
+        }
     }
 
     #[test]
