@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use runwasi_tests::ask::{command, json, line, text};
 use runwasi_tests::console::Console;
 use runwasi_tests::http::get;
@@ -164,6 +165,13 @@ pub(crate) fn top_draws_sorts_and_filters_at_a_terminal(c: &mut Containers) -> R
     let (status, seen) = top.wait()?;
     ensure!(status == 0, "{status}: {seen:?}");
     // The screen is left, and the cursor is back.
+    ensure!(seen.contains("\u{1b}[?1049l") && seen.contains("\u{1b}[?25h"), "{seen:?}");
+    // A signal leaves the screen, too.
+    let top = command(c, &["top"]).spawn_at_terminal()?;
+    top.shows("CPU%▼")?;
+    top.signal(Signal::SIGTERM)?;
+    let (status, seen) = top.wait()?;
+    ensure!(status == 128 + 15, "{status}: {seen:?}");
     ensure!(seen.contains("\u{1b}[?1049l") && seen.contains("\u{1b}[?25h"), "{seen:?}");
     let refused = command(c, &["top"]).run()?.status_is(1)?;
     says(&refused.err(), &["top needs a terminal"], &[])?;
