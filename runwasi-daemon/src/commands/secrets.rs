@@ -46,6 +46,9 @@ const PREFIXES: [&str; 12] = [
     "-----BEGIN",
 ];
 
+/// Ends of a word.
+const SPACES: [char; 10] = [' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}'];
+
 /// Shortest word that is taken for a random one.
 const LONG: usize = 20;
 
@@ -108,38 +111,94 @@ pub(super) fn text(text: &str) -> String {
 
 fn line(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
-    let mut hide_next = false;
-    let mut names_secret = false;
-    let mut is_behind_flag = false;
+    let mut before = Before::default();
     // With the space that follows each word.
-    for piece in line.split_inclusive([' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}']) {
-        let end = piece.trim_end_matches([' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}']);
-        let (word, space) = piece.split_at(end.len());
-        if word.is_empty() {
-            shown.push_str(space);
-            continue;
+    for piece in line.split_inclusive(SPACES) {
+        let mut word = piece.trim_end_matches(SPACES);
+        // Within a quoted value quotes have a backslash.
+        if piece.ends_with('"') {
+            word = word.trim_end_matches('\\');
         }
-        let lower = word.to_ascii_lowercase();
-        // `Authorization: Bearer VALUE`.
-        let is_scheme = matches!(&*lower, "bearer" | "basic");
-        // `--password VALUE`, but not `--password --next`.
-        hide_next |= is_behind_flag && !word.starts_with('-');
-        is_behind_flag = false;
-        if hide_next && !is_scheme && word != "=" && word != ":" {
+        let space = &piece[word.len()..];
+        if word.is_empty() {
+            before.take_space(space);
+        } else if before.hides(word) {
             shown.push_str(HIDDEN);
-            hide_next = false;
+            before.take_secret(space);
         } else {
             shown.push_str(&hide(word));
-            // `name: VALUE`, `name = VALUE` and `"name": "VALUE"`.
-            let names = lower.strip_suffix([':', '=']).is_some_and(is_secret_name);
-            let separates = names_secret && matches!(word, ":" | "=");
-            hide_next = names || separates || is_scheme || hide_next;
-            is_behind_flag = is_secret_flag(word);
+            before.take_word(word, space);
         }
-        names_secret = is_secret_name(&lower);
         shown.push_str(space);
     }
     shown
+}
+
+/// What the words before the next one say about it.
+#[derive(Default)]
+struct Before {
+    /// True if it is a secret, or a further part of one in quotes.
+    is_secret: bool,
+    /// True behind the name of a secret, which `:` or `=` may follow.
+    is_named: bool,
+    /// True behind a flag whose value is a secret.
+    is_behind_flag: bool,
+    /// The quote before it, or the one around the secret that it is a part of.
+    quote: Option<char>,
+}
+
+impl Before {
+    /// True for a secret.
+    fn hides(&self, word: &str) -> bool {
+        // `--password VALUE`, but not `--password --next`.
+        let is_value = self.is_behind_flag && !word.starts_with('-');
+        let is_before_value = is_scheme(word) || matches!(word, ":" | "=");
+        (self.is_secret || is_value) && !is_before_value
+    }
+
+    /// Goes on behind a word that is shown.
+    fn take_word(&mut self, word: &str, space: &str) {
+        let lower = word.to_ascii_lowercase();
+        // `name: VALUE`, `name = VALUE` and `"name": "VALUE"`.
+        let names = lower.strip_suffix([':', '=']).is_some_and(is_secret_name);
+        let separates = self.is_named && matches!(word, ":" | "=");
+        self.is_secret |= names || separates || is_scheme(word);
+        self.is_named = is_secret_name(&lower);
+        self.is_behind_flag = is_secret_flag(word);
+        self.quote = quote(space);
+    }
+
+    /// Goes on behind a secret, which has further words if it is in quotes.
+    fn take_secret(&mut self, space: &str) {
+        self.is_secret = self.quote.is_some_and(|quote| !space.contains(quote));
+        self.is_named = false;
+        self.is_behind_flag = false;
+        if !self.is_secret {
+            self.quote = quote(space);
+        }
+    }
+
+    /// Goes on behind a space that follows another one.
+    fn take_space(&mut self, space: &str) {
+        let quote = quote(space);
+        if self.is_secret && self.quote.is_some() && self.quote == quote {
+            // The end of the secret, or an empty one.
+            self.is_secret = false;
+            self.quote = None;
+        } else if quote.is_some() || !self.is_secret {
+            self.quote = quote;
+        }
+    }
+}
+
+/// True for the first word of `Bearer VALUE`.
+fn is_scheme(word: &str) -> bool {
+    ["bearer", "basic"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
+}
+
+/// The quote at the end of a space.
+fn quote(space: &str) -> Option<char> {
+    space.chars().last().filter(|last| matches!(last, '"' | '\''))
 }
 
 /// A word without the secret in it.
@@ -197,6 +256,10 @@ mod tests {
             ("DB_PASSWORD=x y", "DB_PASSWORD=<hidden> y"),
             ("password: hunter2 next", "password: <hidden> next"),
             ("{\"secret\": \"hunter2\"}", "{\"secret\": \"<hidden>\"}"),
+            (r#"{\"secret\": \"hunter2\"}"#, r#"{\"secret\": \"<hidden>\"}"#),
+            (r#"password: "a b c" d"#, r#"password: "<hidden> <hidden> <hidden>" d"#),
+            ("{'token': 'a b'} c", "{'token': '<hidden> <hidden>'} c"),
+            (r#"why="DB_SECRET=\"hunter2\" x""#, r#"why="DB_SECRET=\"<hidden>\" x""#),
             ("Authorization: Bearer abc.def", "Authorization: Bearer <hidden>"),
             ("https://user:pass@host/path", "https://<hidden>@host/path"),
             ("url=https://user:pass@host/", "url=https://<hidden>@host/"),
