@@ -52,8 +52,8 @@ const SPACES: [char; 10] = [' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}']
 /// Shortest word that is taken for a random one.
 const LONG: usize = 20;
 
-/// Most parts within each other of a word, such as `a=b=c`. Words are untrusted: each part is a call
-/// within a call, and a look at the rest of the word.
+/// Most parts within each other of a word, such as `a=b=c`. Words are untrusted: each part is a
+/// call within a call, and a look at the rest of the word.
 const MOST_PARTS: u32 = 8;
 
 /// True if a variable, flag or annotation of this name has a secret as its value.
@@ -285,7 +285,7 @@ mod tests {
             "pid 12 socket=/run/io.containerd.wasmtime.v1/manager.sock\n  two lines\n",
             "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             "2025-11-29T00:00:00Z INFO serving pid=12 slots=100",
-            "localhost:5000/app:1@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f0",
+            "localhost:5000/app:1@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d",
             "user@host 12:30:00 a@b",
             "unix:///run/containerd/s/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
             "",

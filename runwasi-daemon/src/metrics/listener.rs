@@ -74,7 +74,7 @@ fn failed(address: impl ToString) -> impl FnOnce(io::Error) -> ListenError {
 }
 
 impl Opened {
-    /// Opens the socket. `is_passing` tells whether a port in use may be a predecessor's, which has it
+    /// Opens the socket. `is_passing` is true for a port that may be a predecessor's, which has it
     /// until it is retired.
     pub(crate) fn at(
         address: &Address,
