@@ -78,6 +78,8 @@ pub(super) fn run(node: &Node, interval: Duration) -> Result<(), CommandError> {
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, first, &samples, &signalled);
     let restored = ratatui::try_restore();
+    // Shows the cursor.
+    drop(terminal);
     if let Some(signal) = signalled.signal() {
         // The parent sees the signal, as without a handler.
         low_level::emulate_default_handler(signal)?;
