@@ -10,9 +10,27 @@ const MAX: usize = 4096;
 const HEAD: usize = 3072;
 const TAIL: usize = MAX - HEAD;
 
-/// Truncates the text and escapes the control characters that a terminal would obey.
+/// Truncates the text and escapes the characters that a terminal would obey, or not show.
 pub fn text(text: &str) -> String {
     plain(&bounded(text))
+}
+
+/// The same on one line.
+pub fn line(text: &str) -> String {
+    self::text(text).replace('\n', "\\n").replace('\t', "\\t")
+}
+
+/// True for a character that moves others on a terminal, or that it does not show. Control
+/// characters are others.
+pub fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+    )
 }
 
 /// Truncates the text only.
@@ -29,7 +47,8 @@ pub fn bounded(text: &str) -> Cow<'_, str> {
 fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
+        let is_shown = !c.is_control() && !is_invisible(c);
+        if !is_shown && c != '\n' && c != '\t' {
             shown.extend(c.escape_default())
         } else {
             shown.push(c)
@@ -40,11 +59,13 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::text;
+    use super::{line, text};
 
     #[test]
-    fn control_characters_are_escaped() {
+    fn control_and_invisible_characters_are_escaped() {
         assert_eq!(text("a\u{1b}[31mred\nline"), "a\\u{1b}[31mred\nline");
+        assert_eq!(text("a\u{202e}b\u{2028}c ä"), "a\\u{202e}b\\u{2028}c ä");
+        assert_eq!(line("a\tb\nc"), "a\\tb\\nc");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     sync::Arc,
@@ -57,6 +58,9 @@ use crate::{
 
 /// Time limit for a predecessor to reply that it has retired.
 const RETIRE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time limit for a predecessor to tell its settings.
+const SETTINGS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Time limit for the last replies of the manager API before the daemon exits.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -428,7 +432,10 @@ impl Sockets {
         let predecessors = state.others()?;
         let own_path = state.daemon_socket(std::process::id());
         let (own_place, own) = bind_for(&own_path)?;
-        let opened = Opened::at(metrics, &state, !predecessors.is_empty())?;
+        let may_have = |port: SocketAddr| {
+            predecessors.iter().any(|predecessor| may_have_port(predecessor, program, port.port()))
+        };
+        let opened = Opened::at(metrics, &state, may_have)?;
         let (manager_place, listener) = match activated {
             Some(fd) => (None, UnixListener::from(fd)),
             None => {
@@ -446,6 +453,25 @@ impl Sockets {
         let manager_file = manager_file.map(Arc::new);
         let manager = listener;
         Ok((Self { program, predecessors, manager_file, manager, _own_file, own }, metrics))
+    }
+}
+
+/// True if a predecessor may serve its metrics at this port. Blocks.
+fn may_have_port(predecessor: &Path, program: &'static str, port: u16) -> bool {
+    let client = Client::connect(predecessor, program, SETTINGS_PATIENCE);
+    match client.and_then(|client| client.status(false)) {
+        Ok(status) => metrics_port(&status.settings) == Some(port),
+        // A daemon that does not tell: metrics that come late are better than no start.
+        Err(_) => true,
+    }
+}
+
+/// The port of the metrics in the settings of a daemon, as its status has them.
+fn metrics_port(settings: &str) -> Option<u16> {
+    let settings: toml::Table = settings.parse().ok()?;
+    match Address::parse(settings.get("metrics-address")?.as_str()?) {
+        Ok(Address::Ip(address)) => Some(address.port()),
+        _ => None,
     }
 }
 
@@ -497,6 +523,15 @@ mod tests {
             directory.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         files
+    }
+
+    #[test]
+    fn port_of_the_metrics_is_that_of_the_settings() {
+        let port = |address: &str| {
+            metrics_port(&format!("grace = 30 # s\nmetrics-address = \"{address}\"\n\n[engine]\n"))
+        };
+        assert_eq!((port("0.0.0.0:9464"), port("[::1]:9")), (Some(9464), Some(9)));
+        assert_eq!((port("off"), port("/run/m.sock"), metrics_port("")), (None, None, None));
     }
 
     #[tokio::test]

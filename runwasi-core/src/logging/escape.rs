@@ -3,6 +3,8 @@
 
 use std::fmt::{self, Write};
 
+use crate::sanitize::is_invisible;
+
 /// Writes a value as logrus does: as it is if it is a plain word, otherwise in quotes.
 pub(super) fn word(out: &mut impl Write, text: &str) -> fmt::Result {
     if !text.is_empty() && text.bytes().all(is_plain) {
@@ -57,14 +59,6 @@ fn is_special(c: char, style: Style) -> bool {
         '"' | '\\' => style != Style::Line,
         c => c.is_control() || is_invisible(c),
     }
-}
-
-/// Characters that move others on a terminal, or that it does not show.
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
-    )
 }
 
 fn escape(out: &mut impl Write, c: char, style: Style) -> fmt::Result {

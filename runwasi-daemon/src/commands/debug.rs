@@ -44,6 +44,9 @@ const LOG_BYTES: usize = 16 << 20;
 /// Most bytes of one file of the system.
 const FILE_BYTES: u64 = 1 << 20;
 
+/// End of the name of an annotation with what a tool has last made the pod of.
+const LAST_APPLIED: &str = "last-applied-configuration";
+
 /// Sources and target of a bundle.
 pub(super) struct Request<'a> {
     pub(super) output: Option<&'a Path>,
@@ -67,9 +70,15 @@ impl Bundle {
         self.files.push((name.to_owned(), secrets::text(content)));
     }
 
-    /// Adds JSON whose strings have lost their secrets already.
+    /// Adds JSON, without the secrets in its strings.
     fn add_json(&mut self, name: &str, value: Value) {
         self.files.push((name.to_owned(), text::json(&without_secrets(value))));
+    }
+
+    /// The same for several values, a line each.
+    fn add_json_lines(&mut self, name: &str, values: Vec<Value>) {
+        let lines = values.into_iter().map(|value| text::json_line(&without_secrets(value)));
+        self.files.push((name.to_owned(), lines.collect()));
     }
 
     fn add_log(&mut self, log: io::Result<Log>) {
@@ -96,8 +105,8 @@ impl Bundle {
         format!(
             "Facts for a report of a fault of {version}, made at {}.\n\n\
              Left out: values of environment variables of containers, values of annotations\n\
-             io.runwasi.config.*, credentials, and all that looks like a secret, which is replaced\n\
-             by {}. Look into the files before you send them.\n\n\
+             io.runwasi.config.* and last-applied-configuration, credentials, and all that looks\n\
+             like a secret, which is replaced by {}. Look into the files before you send them.\n\n\
              Files:\n{}\nNot to be had:\n{}",
             text::time(at),
             secrets::HIDDEN,
@@ -143,7 +152,7 @@ fn daemons(node: &Node, bundle: &mut Bundle) {
     let all: Vec<Value> = rows.iter().map(sandbox).collect();
     bundle.add_json("containers.json", json!(all));
     match events::kept(node) {
-        Ok(kept) => bundle.add("events.json", &kept),
+        Ok(kept) => bundle.add_json_lines("events.json", kept),
         Err(error) => bundle.miss("events.json", &error),
     }
     for daemon in &daemons {
@@ -176,12 +185,17 @@ fn config(bundle: &str) -> Value {
     };
     facts.args = secrets::arguments(&facts.args);
     for (name, value) in &mut facts.annotations {
-        // Configuration of the guest, as variables are.
-        if name.starts_with("io.runwasi.config.") || secrets::is_secret_name(name) {
+        if has_variables(name) || secrets::is_secret_name(name) {
             secrets::HIDDEN.clone_into(value);
         }
     }
     facts.json()
+}
+
+/// True for an annotation that has the configuration of a guest, as variables have.
+fn has_variables(annotation: &str) -> bool {
+    // `kubectl apply` keeps the whole pod there, with its variables.
+    annotation.starts_with("io.runwasi.config.") || annotation.ends_with(LAST_APPLIED)
 }
 
 /// JSON whose strings have passed the filter of secrets.
@@ -332,19 +346,33 @@ mod tests {
         let config = r#"{"process": {"args": ["/app", "--token", "argsecret", "--x=1"],
             "env": ["DB=envsecret"]},
             "annotations": {"io.runwasi.config.db": "configsecret", "a.password": "passsecret",
+            "kubectl.kubernetes.io/last-applied-configuration": "{\"value\":\"appliedsecret\"}",
             "plain": "value"}}"#;
         fs::write(directory.path().join("config.json"), config).unwrap();
         let mut bundle = Bundle::default();
         bundle.add_json("containers.json", self::config(directory.path().to_str().unwrap()));
+        let event = json!({ "text": "trap: \"token=eventsecret\"" });
+        bundle.add_json_lines("events.json", vec![event.clone(), event]);
+        let (_, events) = bundle.files.last().unwrap();
+        let mut events = events.lines().map(serde_json::from_str::<Value>);
+        let hidden = format!("trap: \"token={}\"", secrets::HIDDEN);
+        assert!(events.all(|event| event.unwrap()["text"] == hidden));
         bundle.add("log", "line token=logsecret\n");
         bundle.miss("x", &"password=misssecret");
         bundle.add("README", &bundle.readme("program 1", 0));
         let tar = tar(&bundle.files, 0).unwrap();
         let all = String::from_utf8_lossy(&tar);
         assert!(!all.contains("hunter") && !all.contains("argsecret"), "{all}");
-        for secret in
-            ["argsecret", "envsecret", "configsecret", "passsecret", "logsecret", "misssecret"]
-        {
+        for secret in [
+            "argsecret",
+            "envsecret",
+            "configsecret",
+            "passsecret",
+            "appliedsecret",
+            "eventsecret",
+            "logsecret",
+            "misssecret",
+        ] {
             assert!(!all.contains(secret), "{secret}: {all}");
         }
         for stays in ["--x=1", "\"DB\"", "\"plain\": \"value\"", "debug/containers.json"] {

@@ -177,15 +177,15 @@ fn watch(
 }
 
 /// The events that daemons have kept, for a report of a fault.
-pub(super) fn kept(node: &Node) -> Result<String, CommandError> {
-    let mut lines = String::new();
+pub(super) fn kept(node: &Node) -> Result<Vec<Value>, CommandError> {
+    let mut all = Vec::new();
     for (pid, socket) in node.sockets()? {
         match node.client(&socket).and_then(|client| all_kept(&client)) {
-            Ok(events) => lines.extend(events.iter().map(|event| json_line(pid, event))),
-            Err(error) => lines.push_str(&text::json_line(&json!({ "error": error.to_string() }))),
+            Ok(events) => all.extend(events.iter().map(|event| event_json(pid, event))),
+            Err(error) => all.push(json!({ "error": error.to_string() })),
         }
     }
-    Ok(lines)
+    Ok(all)
 }
 
 fn all_kept(client: &Client) -> Result<Vec<EventEntry>, ClientError> {
@@ -227,8 +227,12 @@ fn text_line(daemon: u32, event: &EventEntry) -> String {
 
 /// An event as JSON, on one line.
 fn json_line(daemon: u32, event: &EventEntry) -> String {
+    text::json_line(&event_json(daemon, event))
+}
+
+fn event_json(daemon: u32, event: &EventEntry) -> Value {
     let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let value: Value = json!({
+    json!({
         "time": text::time(event.at),
         "event": event.kind,
         "namespace": filled(&event.namespace),
@@ -238,8 +242,7 @@ fn json_line(daemon: u32, event: &EventEntry) -> String {
         "exit_status": event.status,
         "text": filled(&event.text),
         "daemon": daemon,
-    });
-    text::json_line(&value)
+    })
 }
 
 #[cfg(test)]

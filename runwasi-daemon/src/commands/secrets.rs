@@ -7,9 +7,10 @@
 pub(super) const HIDDEN: &str = "<hidden>";
 
 /// Parts of names whose values are secrets.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "password",
     "passwd",
+    "pwd",
     "passphrase",
     "secret",
     "token",
@@ -23,7 +24,11 @@ const NAMES: [&str; 15] = [
     "private",
     "auth",
     "cookie",
+    "signature",
 ];
+
+/// Ends of names whose values are secrets.
+const ENDS: [&str; 4] = ["-key", "_key", "pass", "sig"];
 
 /// Beginnings of well-known tokens.
 const PREFIXES: [&str; 12] = [
@@ -41,16 +46,21 @@ const PREFIXES: [&str; 12] = [
     "-----BEGIN",
 ];
 
+/// Ends of a word.
+const SPACES: [char; 10] = [' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}'];
+
 /// Shortest word that is taken for a random one.
 const LONG: usize = 20;
+
+/// Most parts within each other of a word, such as `a=b=c`. Words are untrusted: each part is a
+/// call within a call, and a look at the rest of the word.
+const MOST_PARTS: u32 = 8;
 
 /// True if a variable, flag or annotation of this name has a secret as its value.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     NAMES.iter().any(|part| name.contains(part))
-        || name == "pwd"
-        || name.ends_with("-key")
-        || name.ends_with("_key")
+        || ENDS.iter().any(|end| name.ends_with(end))
         || name == "key"
 }
 
@@ -72,6 +82,12 @@ fn is_random(word: &str) -> bool {
         && has(u8::is_ascii_lowercase)
 }
 
+/// True for `--password`, whose value comes next, but not for `--password=VALUE`.
+fn is_secret_flag(word: &str) -> bool {
+    let flag = word.strip_prefix('-').filter(|flag| !flag.contains('='));
+    flag.is_some_and(|flag| is_secret_name(flag.trim_start_matches('-')))
+}
+
 /// Arguments of a program without secrets.
 pub(super) fn arguments(arguments: &[String]) -> Vec<String> {
     let mut next_is_secret = false;
@@ -79,9 +95,7 @@ pub(super) fn arguments(arguments: &[String]) -> Vec<String> {
     for argument in arguments {
         let hidden = next_is_secret && !argument.starts_with('-');
         shown.push(if hidden { HIDDEN.to_owned() } else { text(argument) });
-        // `--password VALUE`, but not `--password=VALUE`.
-        let flag = argument.strip_prefix('-').filter(|flag| !flag.contains('='));
-        next_is_secret = flag.is_some_and(is_secret_name);
+        next_is_secret = is_secret_flag(argument);
     }
     shown
 }
@@ -97,51 +111,129 @@ pub(super) fn text(text: &str) -> String {
 
 fn line(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
-    let mut hide_next = false;
-    let mut names_secret = false;
+    let mut before = Before::default();
     // With the space that follows each word.
-    for piece in line.split_inclusive([' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}']) {
-        let end = piece.trim_end_matches([' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}']);
-        let (word, space) = piece.split_at(end.len());
-        if word.is_empty() {
-            shown.push_str(space);
-            continue;
+    for piece in line.split_inclusive(SPACES) {
+        let mut word = piece.trim_end_matches(SPACES);
+        // Within a quoted value quotes have a backslash.
+        if piece.ends_with('"') {
+            word = word.trim_end_matches('\\');
         }
-        let lower = word.to_ascii_lowercase();
-        // `Authorization: Bearer VALUE`.
-        let is_scheme = matches!(&*lower, "bearer" | "basic");
-        if hide_next && !is_scheme && word != "=" && word != ":" {
+        let space = &piece[word.len()..];
+        if word.is_empty() {
+            before.take_space(space);
+        } else if before.hides(word) {
             shown.push_str(HIDDEN);
-            hide_next = false;
+            before.take_secret(space);
         } else {
             shown.push_str(&hide(word));
-            // `name: VALUE`, `name = VALUE` and `"name": "VALUE"`.
-            let names = lower.strip_suffix([':', '=']).is_some_and(is_secret_name);
-            let separates = names_secret && matches!(word, ":" | "=");
-            hide_next = names || separates || is_scheme || hide_next;
+            before.take_word(word, space);
         }
-        names_secret = is_secret_name(&lower);
         shown.push_str(space);
     }
     shown
 }
 
+/// What the words before the next one say about it.
+#[derive(Default)]
+struct Before {
+    /// True if it is a secret, or a further part of one in quotes.
+    is_secret: bool,
+    /// True behind the name of a secret, which `:` or `=` may follow.
+    is_named: bool,
+    /// True behind a flag whose value is a secret.
+    is_behind_flag: bool,
+    /// The quote before it, or the one around the secret that it is a part of.
+    quote: Option<char>,
+}
+
+impl Before {
+    /// True for a secret.
+    fn hides(&self, word: &str) -> bool {
+        // `--password VALUE`, but not `--password --next`.
+        let is_value = self.is_behind_flag && !word.starts_with('-');
+        let is_before_value = is_scheme(word) || matches!(word, ":" | "=");
+        (self.is_secret || is_value) && !is_before_value
+    }
+
+    /// Goes on behind a word that is shown.
+    fn take_word(&mut self, word: &str, space: &str) {
+        let lower = word.to_ascii_lowercase();
+        // `name: VALUE`, `name = VALUE` and `"name": "VALUE"`.
+        let names = lower.strip_suffix([':', '=']).is_some_and(is_secret_name);
+        let separates = self.is_named && matches!(word, ":" | "=");
+        self.is_secret |= names || separates || is_scheme(word);
+        self.is_named = is_secret_name(&lower);
+        self.is_behind_flag = is_secret_flag(word);
+        self.quote = quote(space);
+    }
+
+    /// Goes on behind a secret, which has further words if it is in quotes.
+    fn take_secret(&mut self, space: &str) {
+        self.is_secret = self.quote.is_some_and(|quote| !space.contains(quote));
+        self.is_named = false;
+        self.is_behind_flag = false;
+        if !self.is_secret {
+            self.quote = quote(space);
+        }
+    }
+
+    /// Goes on behind a space that follows another one.
+    fn take_space(&mut self, space: &str) {
+        let quote = quote(space);
+        if self.is_secret && self.quote.is_some() && self.quote == quote {
+            // The end of the secret, or an empty one.
+            self.is_secret = false;
+            self.quote = None;
+        } else if quote.is_some() || !self.is_secret {
+            self.quote = quote;
+        }
+    }
+}
+
+/// True for the first word of `Bearer VALUE`.
+fn is_scheme(word: &str) -> bool {
+    ["bearer", "basic"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
+}
+
+/// The quote at the end of a space.
+fn quote(space: &str) -> Option<char> {
+    space.chars().last().filter(|last| matches!(last, '"' | '\''))
+}
+
 /// A word without the secret in it.
 fn hide(word: &str) -> String {
+    hide_parts(word, MOST_PARTS)
+}
+
+/// The same for a word, and for the parts of it within each other. What has more of them is hidden.
+fn hide_parts(word: &str, parts: u32) -> String {
     // First: what looks like `name=value` may be base64 with its padding.
-    if is_secret_word(word) {
+    let Some(parts) = parts.checked_sub(1).filter(|_| !is_secret_word(word)) else {
         return HIDDEN.to_owned();
+    };
+    // Before `=`, which the query of a URL has, and its password may have.
+    if let Some((scheme, rest)) = word.split_once("://")
+        && !scheme.contains('=')
+    {
+        return match rest.rsplit_once('@') {
+            Some((_, place)) => format!("{scheme}://{HIDDEN}@{}", hide_parts(place, parts)),
+            None => format!("{scheme}://{}", hide_parts(rest, parts)),
+        };
     }
     if let Some((name, value)) = word.split_once('=')
         && !value.is_empty()
     {
-        let value = if is_secret_name(name) { HIDDEN.to_owned() } else { hide(value) };
+        let is_secret = is_secret_name(name);
+        let value = if is_secret { HIDDEN.to_owned() } else { hide_parts(value, parts) };
         return format!("{name}={value}");
     }
-    if let Some((scheme, rest)) = word.split_once("://")
-        && let Some((_, place)) = rest.split_once('@')
+    // `user:password@place`, as data bases are named. `registry:5000/image@sha256:…` is no secret.
+    if let Some((user, place)) = word.rsplit_once('@')
+        && user.contains(':')
+        && !place.starts_with("sha256:")
     {
-        return format!("{scheme}://{HIDDEN}@{place}");
+        return format!("{HIDDEN}@{place}");
     }
     if let Some((name, value)) = word.split_once(':')
         && !value.is_empty()
@@ -164,12 +256,24 @@ mod tests {
             ("DB_PASSWORD=x y", "DB_PASSWORD=<hidden> y"),
             ("password: hunter2 next", "password: <hidden> next"),
             ("{\"secret\": \"hunter2\"}", "{\"secret\": \"<hidden>\"}"),
+            (r#"{\"secret\": \"hunter2\"}"#, r#"{\"secret\": \"<hidden>\"}"#),
+            (r#"password: "a b c" d"#, r#"password: "<hidden> <hidden> <hidden>" d"#),
+            ("{'token': 'a b'} c", "{'token': '<hidden> <hidden>'} c"),
+            (r#"why="DB_SECRET=\"hunter2\" x""#, r#"why="DB_SECRET=\"<hidden>\" x""#),
             ("Authorization: Bearer abc.def", "Authorization: Bearer <hidden>"),
             ("https://user:pass@host/path", "https://<hidden>@host/path"),
             ("url=https://user:pass@host/", "url=https://<hidden>@host/"),
             ("key AKIAIOSFODNN7EXAMPLE", "key <hidden>"),
             ("x Zm9vYmFyMTIzNDU2Nzg5MA== y", "x <hidden> y"),
             ("a=b&api_key=c", "a=b&api_key=<hidden>"),
+            ("DB_PASS=x MYSQL_PWD=y z", "DB_PASS=<hidden> MYSQL_PWD=<hidden> z"),
+            ("run --pwd x --db-pass y z", "run --pwd <hidden> --db-pass <hidden> z"),
+            ("--token --next x", "--token --next x"),
+            ("pg://u:p@host/db?ssl=on&x=1", "pg://<hidden>@host/db?ssl=on&x=1"),
+            ("url=pg://u:p=w@host/?token=t", "url=pg://<hidden>@host/?token=<hidden>"),
+            ("https://host/b?sig=x&a=1", "https://host/b?sig=<hidden>&a=1"),
+            ("amqp://user:p@ss@host/path", "amqp://<hidden>@host/path"),
+            ("--dsn=root:pass@tcp(db:3306)/x", "--dsn=<hidden>@tcp(db:3306)/x"),
         ] {
             assert_eq!(text(shown), hidden);
         }
@@ -181,6 +285,8 @@ mod tests {
             "pid 12 socket=/run/io.containerd.wasmtime.v1/manager.sock\n  two lines\n",
             "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             "2025-11-29T00:00:00Z INFO serving pid=12 slots=100",
+            "localhost:5000/app:1@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d",
+            "user@host 12:30:00 a@b",
             "unix:///run/containerd/s/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
             "",
         ] {
@@ -189,10 +295,19 @@ mod tests {
     }
 
     #[test]
+    fn word_of_very_many_parts_is_hidden_in_the_end() {
+        assert_eq!(text("a=b=c=d"), "a=b=c=d");
+        let shown = text(&"a=".repeat(1 << 20));
+        assert!(shown.len() < 100 && shown.ends_with(HIDDEN), "{}", shown.len());
+        let shown = text(&"a://".repeat(1 << 20));
+        assert!(shown.len() < 100 && shown.ends_with(HIDDEN), "{}", shown.len());
+    }
+
+    #[test]
     fn value_behind_a_flag_is_hidden() {
-        let all = ["/app", "--password", "hunter2", "--level", "info", "--token", "--next", "x"];
+        let all = ["/app", "--pwd", "hunter2", "--level", "info", "--token", "--next", "x"];
         let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-        let wanted = ["/app", "--password", HIDDEN, "--level", "info", "--token", "--next", "x"];
+        let wanted = ["/app", "--pwd", HIDDEN, "--level", "info", "--token", "--next", "x"];
         assert_eq!(arguments(&all), wanted);
     }
 }

@@ -1,7 +1,7 @@
 //! Texts of the commands: tables, sizes, times, and JSON; all of it pure.
 //!
-//! Ids, paths and texts come from guests and images. They reach a terminal without control
-//! characters.
+//! Ids, paths and texts come from guests and images. They reach a terminal without control and
+//! invisible characters.
 
 use std::{fmt::Write, time::Duration};
 
@@ -13,7 +13,7 @@ pub(super) const NONE: &str = "-";
 
 /// An untrusted text on one line.
 pub(super) fn line(text: &str) -> String {
-    sanitize::text(text).replace('\n', "\\n").replace('\t', "\\t")
+    sanitize::line(text)
 }
 
 /// An untrusted text as a cell, which is never empty and has no space.
@@ -133,26 +133,26 @@ fn date(day: u64) -> (u64, u64, u64) {
     (year + era * 400 + u64::from(month <= 2), month, day)
 }
 
-/// Indented JSON, without a control character.
+/// Indented JSON, without a control or invisible character.
 pub(super) fn json(value: &Value) -> String {
     // Alternate form: indented.
     escape(&format!("{value:#}\n"))
 }
 
-/// JSON on one line, without a control character.
+/// JSON on one line, without a control or invisible character.
 pub(super) fn json_line(value: &Value) -> String {
     escape(&format!("{value}\n"))
 }
 
-/// Escapes the control characters that JSON allows in its strings. There are no others.
+/// Escapes the control and invisible characters that JSON allows in its strings. All of them have
+/// four digits at most.
 fn escape(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
-        match character {
-            '\u{7f}'..='\u{9f}' => {
-                let _ = write!(escaped, "\\u{:04x}", u32::from(character));
-            }
-            other => escaped.push(other),
+        if matches!(character, '\u{7f}'..='\u{9f}') || sanitize::is_invisible(character) {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
         }
     }
     escaped
@@ -203,11 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn no_control_character_reaches_a_terminal() {
-        let bad = "a\u{1b}[2J\nb\tc\u{9b}31m d";
+    fn no_control_or_invisible_character_reaches_a_terminal() {
+        let bad = "a\u{1b}[2J\nb\tc\u{9b}31m d\u{202e}e\u{2028}";
+        let is_bad = |c: char| c.is_control() || sanitize::is_invisible(c);
         for shown in [line(bad), cell(bad), json_line(&json!({ bad: bad }))] {
             let shown = shown.trim_end();
-            assert!(!shown.chars().any(char::is_control), "{shown:?}");
+            assert!(!shown.chars().any(is_bad), "{shown:?}");
         }
         assert_eq!((cell(""), cell("a b")), ("-".to_owned(), "a\\u{20}b".to_owned()));
         let read: Value = serde_json::from_str(&json(&json!([bad]))).unwrap();

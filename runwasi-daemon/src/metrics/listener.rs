@@ -74,18 +74,19 @@ fn failed(address: impl ToString) -> impl FnOnce(io::Error) -> ListenError {
 }
 
 impl Opened {
-    /// Opens the socket. `succeeds`: a predecessor may have the port until it is retired.
+    /// Opens the socket. `is_passing` is true for a port that may be a predecessor's, which has it
+    /// until it is retired.
     pub(crate) fn at(
         address: &Address,
         state: &StateDirectory,
-        succeeds: bool,
+        is_passing: impl Fn(SocketAddr) -> bool,
     ) -> Result<Self, ListenError> {
         match address {
             Address::Off => Ok(Self::Ready(Metrics::Off)),
             Address::Unix(path) => unix(path, state).map_err(failed(path.display())),
             Address::Ip(address) => match tcp(*address) {
                 Ok(listener) => Ok(Self::Ready(Metrics::Open(Listener::Tcp(listener)))),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && succeeds => {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_passing(*address) => {
                     Ok(Self::Ready(Metrics::InUse(*address)))
                 }
                 Err(error) => Err(failed(address)(error)),
@@ -189,7 +190,7 @@ mod tests {
         let state = StateDirectory::of(&directory.path().join("manager.sock"));
         let path = directory.path().join("metrics.sock");
         let address = Address::Unix(path.clone());
-        let opened = Opened::at(&address, &state, false).unwrap();
+        let opened = Opened::at(&address, &state, |_| false).unwrap();
         let Metrics::Open(listener) = opened.rename().unwrap() else { panic!("not open") };
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
@@ -202,7 +203,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = StateDirectory::of(&directory.path().join("manager.sock"));
         let open = |path: &Path| {
-            let opened = Opened::at(&Address::Unix(path.to_owned()), &state, true);
+            let opened = Opened::at(&Address::Unix(path.to_owned()), &state, |_| true);
             opened.err().map(|error| error.to_string()).unwrap_or_default()
         };
         let file = directory.path().join("file");
@@ -221,9 +222,12 @@ mod tests {
         let state = StateDirectory::of(Path::new("/absent/manager.sock"));
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Ip(other.local_addr().unwrap());
-        let error = Opened::at(&address, &state, false).err().unwrap().to_string();
+        let error = Opened::at(&address, &state, |_| false).err().unwrap().to_string();
         assert!(error.starts_with(&format!("metrics-address {address}: ")), "{error}");
-        let metrics = Opened::at(&address, &state, true).unwrap().rename().unwrap();
+        let metrics = Opened::at(&address, &state, |port| Address::Ip(port) == address)
+            .unwrap()
+            .rename()
+            .unwrap();
         assert!(matches!(metrics, Metrics::InUse(_)));
         let waiting = metrics.listener();
         drop(other);

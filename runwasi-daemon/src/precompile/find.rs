@@ -16,6 +16,7 @@ use runwasi_core::{
     artifact::{Artifact, MAX_BYTES},
     digest::Digest,
     regular_file::{ReadError, open_regular},
+    sanitize,
 };
 
 use super::zstd::{self, Zstd};
@@ -66,6 +67,7 @@ impl Finding {
     /// Searches a layer of an image, which may contain no WebAssembly. Returns the number of
     /// artifacts in it.
     pub(super) fn layer(&mut self, name: &str, bytes: Vec<u8>) -> usize {
+        let name = &sanitize::line(name);
         match self.whole(name, Cursor::new(bytes), false) {
             Ok(Found::Wasm) => 1,
             Ok(Found::Tar(found)) => found,
@@ -134,7 +136,9 @@ impl Finding {
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let inside = format!("{name}:{}", String::from_utf8_lossy(&entry.path_bytes()));
+            // On one line: the name of a file may have line breaks, and would forge lines.
+            let path = sanitize::line(&String::from_utf8_lossy(&entry.path_bytes()));
+            let inside = format!("{name}:{path}");
             let entry = self.bounded(Box::new(entry) as Box<dyn Read>);
             match self.stream(&inside, entry, depth + 1, false) {
                 Ok(Found::Wasm) => found += 1,
@@ -288,6 +292,13 @@ mod tests {
             found(&zstd(&tar(&[("layer", &zstd(&tar(&[("bin/a.wasm", WASM)])))]))).0,
             ["F:layer:bin/a.wasm"]
         );
+    }
+
+    #[test]
+    fn name_in_a_tar_forges_no_line() {
+        let (names, faults) = found(&tar(&[("a\nok: b\u{1b}[2J", WASM), ("c\nd", b"\0asm")]));
+        assert_eq!(names, ["F:a\\nok: b\\u{1b}[2J"]);
+        assert!(faults.len() == 1 && faults[0].starts_with("F:c\\nd: "), "{faults:?}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use runwasi_core::{
     containerd::images::ImageClient,
     engine::Precompiled,
     id::IdError,
-    logging, runtime,
+    logging, runtime, sanitize,
 };
 use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
@@ -30,6 +30,7 @@ use self::{
     progress::{Done, Progress},
 };
 use crate::{
+    commands::output,
     config::{Settings, subcommands::Targets},
     serve::{EngineSettings, NodeEngine},
 };
@@ -82,9 +83,10 @@ pub(crate) fn run<N: NodeEngine>(
     );
     // Sanitized: faults quote names in images and tars.
     for fault in &faults {
-        writeln!(io::stderr(), "{program}: {}", runwasi_core::sanitize::text(fault))?;
+        // An error: stderr has no reader. The summary has another place.
+        drop(writeln!(io::stderr(), "{program}: {}", sanitize::text(fault)));
     }
-    io::stdout().write_all(summary.as_bytes())?;
+    output::print(&summary)?;
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

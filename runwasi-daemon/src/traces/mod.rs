@@ -21,7 +21,9 @@ mod variables;
 
 use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_http::hyper::HyperClient;
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig, WithTonicConfig};
+use opentelemetry_otlp::{
+    ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::{
     Resource,
     trace::{SdkTracerProvider, SpanExporter as _},
@@ -71,7 +73,7 @@ fn exporter(settings: &TraceSettings) -> Result<SpanExporter, TracesError> {
     };
     let built = match settings.protocol {
         Protocol::Http => {
-            let builder = SpanExporter::builder().with_http();
+            let builder = SpanExporter::builder().with_http().with_timeout(settings.request);
             let builder = match connector(b"http/1.1")? {
                 Some(tls) => {
                     builder.with_http_client(HyperClient::new(tls, settings.request, None))
@@ -81,7 +83,7 @@ fn exporter(settings: &TraceSettings) -> Result<SpanExporter, TracesError> {
             builder.build()
         }
         Protocol::Grpc => {
-            let builder = SpanExporter::builder().with_tonic();
+            let builder = SpanExporter::builder().with_tonic().with_timeout(settings.request);
             let builder = match connector(b"h2")? {
                 Some(tls) => builder.with_channel(channel(settings, tls)?),
                 None => builder,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     tls::TlsSettings,
-    variables::{VariableError, Variables, first, millis, number, set},
+    variables::{VariableError, Variables, first, is_true, limit, millis, number, set},
 };
 
 /// What the variables say.
@@ -44,10 +44,21 @@ const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORT
 const TIMEOUTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 
+const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+const RATIO: &str = "OTEL_TRACES_SAMPLER_ARG";
+const SAMPLERS: [&str; 6] = [
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+];
+
 impl TraceSettings {
     /// Reads the variables. Nothing if they name no collector, or switch traces off.
     pub(super) fn of(variables: Variables<'_>) -> Result<Option<Self>, VariableError> {
-        let is_off = set(variables, "OTEL_SDK_DISABLED").is_some_and(|text| text == "true")
+        let is_off = is_true(variables, "OTEL_SDK_DISABLED")
             || set(variables, "OTEL_TRACES_EXPORTER").is_some_and(|text| text == "none");
         let Some((name, endpoint)) = first(variables, ENDPOINTS).filter(|_| !is_off) else {
             return Ok(None);
@@ -56,6 +67,7 @@ impl TraceSettings {
             true => Some(TlsSettings::of(variables)?),
             false => None,
         };
+        check_sampler(variables)?;
         let timeout = first(variables, TIMEOUTS).map_or(TIMEOUTS[1], |(name, _)| name);
         let queue = number(variables, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?.clamp(1, 1 << 20);
         let batch = number(variables, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?.clamp(1, queue);
@@ -64,16 +76,21 @@ impl TraceSettings {
             endpoint,
             variable: name,
             tls,
-            request: millis(variables, timeout, 10_000)?,
+            request: limit(variables, timeout, 10_000)?,
             protocol: protocol(variables)?,
-            is_named: set(variables, "OTEL_SERVICE_NAME").is_some()
-                || attributes.contains("service.name="),
+            is_named: set(variables, "OTEL_SERVICE_NAME").is_some() || names_service(&attributes),
             delay: millis(variables, "OTEL_BSP_SCHEDULE_DELAY", 5_000)?,
-            patience: millis(variables, "OTEL_BSP_EXPORT_TIMEOUT", 30_000)?,
+            patience: limit(variables, "OTEL_BSP_EXPORT_TIMEOUT", 30_000)?,
             queue,
             batch,
         }))
     }
+}
+
+/// True for attributes of the process that name its service.
+fn names_service(attributes: &str) -> bool {
+    let mut pairs = attributes.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.any(|(key, name)| key.trim() == "service.name" && !name.trim().is_empty())
 }
 
 /// True for a collector with TLS.
@@ -100,6 +117,24 @@ fn protocol(variables: Variables<'_>) -> Result<Protocol, VariableError> {
     }
 }
 
+/// Checks the sampler, which the SDK makes of these variables: what it does not understand, it
+/// replaces by recording everything, without a word.
+fn check_sampler(variables: Variables<'_>) -> Result<(), VariableError> {
+    let Some(sampler) = set(variables, SAMPLER) else { return Ok(()) };
+    if !SAMPLERS.contains(&&*sampler) {
+        let reason = format!("{sampler:?} is none of {}", SAMPLERS.join(", "));
+        return Err(VariableError::new(SAMPLER, reason));
+    }
+    // The others have no argument.
+    let Some(ratio) = set(variables, RATIO).filter(|_| sampler.ends_with("ratio")) else {
+        return Ok(());
+    };
+    let is_ratio = ratio.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio));
+    is_ratio.then_some(()).ok_or_else(|| {
+        VariableError::new(RATIO, format!("{ratio:?} is not a number between 0 and 1"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +152,10 @@ mod tests {
         let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://here:4318";
         assert_eq!(read(""), Ok(None));
         assert_eq!(read("OTEL_EXPORTER_OTLP_ENDPOINT="), Ok(None));
-        assert_eq!(read(&format!("{endpoint}\nOTEL_SDK_DISABLED=true")), Ok(None));
+        for text in ["true", "TRUE", "True"] {
+            assert_eq!(read(&format!("{endpoint}\nOTEL_SDK_DISABLED={text}")), Ok(None));
+        }
+        assert!(read(&format!("{endpoint}\nOTEL_SDK_DISABLED=1")).unwrap().is_some());
         assert_eq!(read(&format!("{endpoint}\nOTEL_TRACES_EXPORTER=none")), Ok(None));
         let settings = read(endpoint).unwrap().unwrap();
         assert_eq!(
@@ -147,6 +185,52 @@ mod tests {
         );
         let settings = settings.unwrap().unwrap();
         assert!(settings.tls.is_some() && settings.request == Duration::from_millis(30));
+    }
+
+    #[test]
+    fn service_is_named_by_its_own_attribute() {
+        for (attributes, is_named) in [
+            ("service.name=node", true),
+            ("a=b, service.name=node", true),
+            ("peer.service.name=other", false),
+            ("service.name=", false),
+            ("a=service.name=b", false),
+        ] {
+            assert_eq!(names_service(attributes), is_named, "{attributes}");
+        }
+    }
+
+    #[test]
+    fn limit_of_zero_is_none() {
+        let settings = read(
+            "OTEL_EXPORTER_OTLP_ENDPOINT=http://x\nOTEL_EXPORTER_OTLP_TIMEOUT=0\n\
+            OTEL_BSP_EXPORT_TIMEOUT=0\nOTEL_BSP_SCHEDULE_DELAY=0",
+        );
+        let settings = settings.unwrap().unwrap();
+        let day = Duration::from_secs(86_400);
+        assert_eq!((settings.request, settings.patience), (day, day));
+        assert_eq!(settings.delay, Duration::ZERO);
+    }
+
+    #[test]
+    fn sampler_is_known_and_its_argument_a_ratio() {
+        let read = |sampler: &str, ratio: &str| {
+            read(&format!(
+                "OTEL_EXPORTER_OTLP_ENDPOINT=http://x\n\
+                OTEL_TRACES_SAMPLER={sampler}\nOTEL_TRACES_SAMPLER_ARG={ratio}"
+            ))
+        };
+        for sampler in SAMPLERS {
+            assert!(read(sampler, "").is_ok() && read(sampler, "0.25").is_ok(), "{sampler}");
+        }
+        assert!(read("", "1%").is_ok() && read("always_off", "1%").is_ok(), "it is not used");
+        let error = read("jaeger_remote", "").unwrap_err();
+        assert!(error.starts_with("OTEL_TRACES_SAMPLER: \"jaeger_remote\" is none of"), "{error}");
+        for ratio in ["1%", "2", "-0.1", "nan"] {
+            let error = read("parentbased_traceidratio", ratio).unwrap_err();
+            assert!(error.starts_with("OTEL_TRACES_SAMPLER_ARG: "), "{error}");
+            assert!(error.ends_with("is not a number between 0 and 1"), "{error}");
+        }
     }
 
     #[test]

@@ -17,6 +17,9 @@ impl VariableError {
     }
 }
 
+/// Longest time, a day in milliseconds: the clock of the runtime has a bound.
+const LONGEST: u64 = 86_400_000;
+
 /// Variables with their texts.
 pub(super) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -39,8 +42,22 @@ pub(super) fn millis(
     name: &'static str,
     default: u64,
 ) -> Result<Duration, VariableError> {
-    // A day: the clock of the runtime has a bound.
-    Ok(Duration::from_millis(number(variables, name, default)?.min(86_400_000)))
+    Ok(Duration::from_millis(number(variables, name, default)?.min(LONGEST)))
+}
+
+/// A time limit in milliseconds. 0 stands for none, as OpenTelemetry has it.
+pub(super) fn limit(
+    variables: Variables<'_>,
+    name: &'static str,
+    default: u64,
+) -> Result<Duration, VariableError> {
+    let limit = millis(variables, name, default)?;
+    Ok(if limit.is_zero() { Duration::from_millis(LONGEST) } else { limit })
+}
+
+/// True for `true` in any case, and for nothing else.
+pub(super) fn is_true(variables: Variables<'_>, name: &str) -> bool {
+    set(variables, name).is_some_and(|text| text.eq_ignore_ascii_case("true"))
 }
 
 /// A whole number.

@@ -1,10 +1,12 @@
 //! `status`, `list`, `inspect` and `top`; the cases are listed in `main.rs`.
 
+use std::fs;
 use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use runwasi_tests::ask::{command, json, line, text};
 use runwasi_tests::console::Console;
 use runwasi_tests::http::get;
@@ -164,12 +166,32 @@ pub(crate) fn top_draws_sorts_and_filters_at_a_terminal(c: &mut Containers) -> R
     ensure!(status == 0, "{status}: {seen:?}");
     // The screen is left, and the cursor is back.
     ensure!(seen.contains("\u{1b}[?1049l") && seen.contains("\u{1b}[?25h"), "{seen:?}");
+    // A signal leaves the screen, too.
+    let top = command(c, &["top"]).spawn_at_terminal()?;
+    top.shows("CPU%▼")?;
+    top.signal(Signal::SIGTERM)?;
+    let (status, seen) = top.wait()?;
+    ensure!(status == 128 + 15, "{status}: {seen:?}");
+    ensure!(seen.contains("\u{1b}[?1049l") && seen.contains("\u{1b}[?25h"), "{seen:?}");
     let refused = command(c, &["top"]).run()?.status_is(1)?;
     says(&refused.err(), &["top needs a terminal"], &[])?;
     for id in [&busy, &idle] {
         ensure!(c.kill_and_finish(id)? == 137);
     }
     c.fixture.becomes_clean()
+}
+
+/// Runs a command whose stdout has no reader. It must succeed; what it says on stderr.
+fn without_a_reader(mut line: std::process::Command) -> Result<String> {
+    let mut child = line.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    drop(child.stdout.take());
+    let status = poll_until("the end of the command", Duration::from_secs(20), || {
+        child.try_wait().ok().flatten()
+    })?;
+    let mut said = String::new();
+    child.stderr.take().context("stderr is piped")?.read_to_string(&mut said)?;
+    ensure!(status.success(), "{line:?}: {status}: {said}");
+    Ok(said)
 }
 
 pub(crate) fn reader_that_has_gone_ends_a_command_quietly(c: &mut Containers) -> Result<()> {
@@ -182,15 +204,16 @@ pub(crate) fn reader_that_has_gone_ends_a_command_quietly(c: &mut Containers) ->
         if words != ["--help"] {
             line.arg("--socket").arg(&socket);
         }
-        let mut child = line.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        drop(child.stdout.take());
-        let status = poll_until("the end of the command", Duration::from_secs(20), || {
-            child.try_wait().ok().flatten()
-        })?;
-        let mut said = String::new();
-        child.stderr.take().context("stderr is piped")?.read_to_string(&mut said)?;
-        ensure!(status.success() && said.is_empty(), "{words:?}: {status}: {said}");
+        let said = without_a_reader(line)?;
+        ensure!(said.is_empty(), "{words:?}: {said}");
     }
+    let none = c.fixture.dir().join("none.toml");
+    fs::write(&none, "")?;
+    let mut line = std::process::Command::new(daemon_file());
+    line.arg("precompile").arg("--config").arg(none);
+    line.arg("--cache-dir").arg(c.fixture.dir().join("cache")).arg(c.runtime.guest_file());
+    // Its progress is no result.
+    says(&without_a_reader(line)?, &["compiled "], &[])?;
     ensure!(c.kill_and_finish(&id)? == 137);
     c.fixture.becomes_clean()
 }

@@ -94,9 +94,17 @@ fn read(tar: &[u8]) -> Result<(Vec<String>, String)> {
 
 pub(crate) fn bundle_has_facts_and_no_secret(c: &mut Containers) -> Result<()> {
     let (id, ended) = (c.id("planted"), c.id("ended"));
-    c.detached(&ended, &["args", "--password", "argument-hunter2", "--level", "shown-level"])?;
+    let arguments = ["args", "--password", "argument-hunter2", "--level", "shown-level"];
+    let others = ["DB_PASS=pass-hunter2", "db://user:url-hunter2@host/db?ssl=on"];
+    c.detached(&ended, &[&arguments[..], &others].concat())?;
     c.becomes(&ended, "STOPPED")?;
+    // Words of a tenant's choice: very many parts must not end the command.
+    let parts = format!("example.com/parts={}", "a=".repeat(50_000));
     let flags = [
+        "--annotation",
+        &parts,
+        "--annotation",
+        "kubectl.kubernetes.io/last-applied-configuration={\"value\":\"applied-hunter2\"}",
         "--env",
         "PLANTED=env-hunter2",
         "--env",

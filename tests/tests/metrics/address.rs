@@ -87,10 +87,14 @@ fn refused_successor(p: &mut ShimDriver, address: SocketAddr) -> Result<()> {
     let start = "process_start_time_seconds";
     let began = Scrape::of(address)?.value(start)?;
     // Of the same state directory: it would take over if its address could be had.
-    let foreign = ["--metrics-address", "192.0.2.1:9", "--metrics-beyond-loopback", "true"];
-    let refused = Daemon::start(p.dir(), Settings::default().flags(foreign)).err();
-    let refused = format!("{:?}", refused.context("it serves")?);
-    ensure!(refused.contains("Cannot assign"), "{refused}");
+    let others = TcpListener::bind("127.0.0.1:0")?;
+    let taken = others.local_addr()?.to_string();
+    for (wrong, reason) in [("192.0.2.1:9", "Cannot assign"), (&taken, "already in use")] {
+        let flags = ["--metrics-address", wrong, "--metrics-beyond-loopback", "true"];
+        let refused = Daemon::start(p.dir(), Settings::default().flags(flags)).err();
+        let refused = format!("{:?}", refused.context("it serves")?);
+        ensure!(refused.contains(reason), "{refused}");
+    }
     let scrape = Scrape::of(address)?;
     ensure!(scrape.value(start)? == began, "{}", scrape.text);
     ensure!(scrape.value(r#"runwasi_daemon_state{state="serving"}"#)? == 1.0, "{}", scrape.text);

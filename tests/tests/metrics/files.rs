@@ -183,3 +183,17 @@ fn promtool_accepts_the_alerts() -> Result<()> {
     ensure!(out.out().contains("SUCCESS"), "{out}");
     Ok(())
 }
+
+#[test]
+fn each_alert_fires_for_its_fault_and_none_without_one() -> Result<()> {
+    let cases = file("tests/tests/metrics/alerts.yml");
+    let all = read("tests/tests/metrics/alerts.yml")?;
+    let rules = read(RULES)?;
+    let names: Vec<_> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let untried: Vec<_> =
+        names.iter().filter(|name| !all.contains(&format!("alertname=\"{name}\""))).collect();
+    ensure!(names.len() > 15 && untried.is_empty(), "no case has {untried:?} of {names:?}");
+    Command::new(promtool()?).args(["test", "rules"]).args([cases]).run()?.ok()?;
+    Ok(())
+}

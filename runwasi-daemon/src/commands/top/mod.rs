@@ -16,13 +16,21 @@ mod view;
 
 use std::{
     io::{self, IsTerminal},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use ratatui::crossterm::event;
 use runwasi_core::sys;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
+    flag, low_level,
+};
 
 use self::model::{Model, Sample};
 use super::{error::CommandError, list, node::Node, status};
@@ -30,7 +38,33 @@ use super::{error::CommandError, list, node::Node, status};
 /// Longest wait for a key, between two looks for a sample.
 const KEY_WAIT: Duration = Duration::from_millis(100);
 
-/// Shows the screen until a key ends it.
+/// Signals that end the program, which must leave the screen before.
+const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// The last of these signals that has come. None at first.
+#[derive(Clone, Default)]
+struct Signalled(Arc<AtomicUsize>);
+
+impl Signalled {
+    /// Catches the signals.
+    fn catch() -> io::Result<Self> {
+        let signalled = Self::default();
+        for signal in ENDING {
+            // Never an error: all are small and positive.
+            let number = usize::try_from(signal).unwrap_or_default();
+            flag::register_usize(signal, signalled.0.clone(), number)?;
+        }
+        Ok(signalled)
+    }
+
+    fn signal(&self) -> Option<i32> {
+        // The flag guards no other data.
+        let number = self.0.load(Ordering::Relaxed);
+        i32::try_from(number).ok().filter(|number| *number > 0)
+    }
+}
+
+/// Shows the screen until a key or a signal ends it.
 pub(super) fn run(node: &Node, interval: Duration) -> Result<(), CommandError> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         let reason = "top needs a terminal; --batch prints it once without one";
@@ -39,10 +73,18 @@ pub(super) fn run(node: &Node, interval: Duration) -> Result<(), CommandError> {
     // Before the screen: absence and a missing permission are told on a plain terminal.
     let first = sample(node, Instant::now())?;
     let samples = sampler(node.clone(), interval);
+    let signalled = Signalled::catch()?;
     // Restored at the end, and by a panic.
     let mut terminal = ratatui::try_init()?;
-    let shown = show(&mut terminal, first, &samples);
-    ratatui::try_restore()?;
+    let shown = show(&mut terminal, first, &samples, &signalled);
+    let restored = ratatui::try_restore();
+    // Shows the cursor.
+    drop(terminal);
+    if let Some(signal) = signalled.signal() {
+        // The parent sees the signal, as without a handler.
+        low_level::emulate_default_handler(signal)?;
+    }
+    restored?;
     shown
 }
 
@@ -59,12 +101,13 @@ fn show(
     terminal: &mut ratatui::DefaultTerminal,
     first: Sample,
     samples: &Receiver<Result<Sample, CommandError>>,
+    signalled: &Signalled,
 ) -> Result<(), CommandError> {
     let mut model = Model::default();
     model.take(first);
     // Drawn when something has changed: a key, the size, or a sample.
     let mut changed = true;
-    loop {
+    while signalled.signal().is_none() {
         if changed {
             terminal.draw(|frame| view::draw(frame, &model))?;
         }
@@ -87,6 +130,7 @@ fn show(
             }
         }
     }
+    Ok(())
 }
 
 /// Takes a sample every `interval` on a thread of its own, until the receiver has gone.

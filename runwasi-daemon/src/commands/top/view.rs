@@ -76,7 +76,8 @@ pub(super) fn plain(model: &Model) -> String {
 }
 
 fn summary(model: &Model) -> String {
-    let sum = |of: fn(&Line) -> f64| model.lines.iter().map(of).sum::<f64>();
+    // Not by `sum`, by which nothing makes -0.0.
+    let sum = |of: fn(&Line) -> f64| model.lines.iter().map(of).fold(0.0, |sum, one| sum + one);
     let memory = model.lines.iter().map(|line| line.container.memory).sum();
     format!(
         "{} containers of {} daemons, CPU {:.1} %, memory {}, {:.1} requests/s",
@@ -189,6 +190,13 @@ mod tests {
         assert!(lines[0].starts_with("2 containers of 1 daemons"), "{text}");
         let words = |line: &str| line.split_whitespace().count();
         assert!(lines[1..].iter().all(|line| words(line) == COLUMNS.len()), "{text}");
+    }
+
+    #[test]
+    fn nothing_has_no_sign() {
+        let text = plain(&Model::default());
+        let first = "0 containers of 0 daemons, CPU 0.0 %, memory 0 B, 0.0 requests/s\n";
+        assert!(text.starts_with(first), "{text}");
     }
 
     #[test]
