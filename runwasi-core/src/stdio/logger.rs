@@ -1,11 +1,10 @@
-//! Output to a logger process, for `binary://` and `binary-v2://` addresses.
+//! Output to a logger process, for `binary://` addresses.
 //!
-//! The protocol is containerd's ("Logging" in its description of runtimes, and `process/io.go` of
-//! its shim). The program gets the container in `CONTAINER_ID` and `CONTAINER_NAMESPACE`, reads
-//! stdout from file descriptor 3 and stderr from 4, and closes 5 when it is ready. With the scheme
-//! `binary-v2`, of containerd 2.3, it writes a byte there before: one that ends early is not taken
-//! for ready. It ends when both streams end. It is not a child of this process: its end needs no
-//! wait, and it outlives this process to log the rest of its pipes.
+//! The protocol is containerd's (`runtime/v2/README.md` there, "Logging", and `pkg/process/io.go`).
+//! The program gets the container in `CONTAINER_ID` and `CONTAINER_NAMESPACE`, reads stdout from
+//! file descriptor 3 and stderr from 4, and closes 5 when it is ready. It ends when both streams
+//! end. It is not a child of this process: its end needs no wait, and it outlives this process to
+//! log the rest of its pipes.
 
 use std::{
     convert::identity,
@@ -20,7 +19,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use tokio::{net::unix::pipe, time::timeout};
 use url::Url;
 
-use super::{error::StdioError, fifo::Output, owner::Owner, paths::STRICT_LOGGER};
+use super::{error::StdioError, fifo::Output, owner::Owner};
 use crate::{blocking::blocking, cgroups, sys, task_limits};
 
 /// How long a logger may take to become ready.
@@ -34,7 +33,7 @@ pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output
         reason: "is no path".into(),
     };
     let program = super::paths::path(uri).ok_or_else(wrong)?;
-    run(command(&program, uri, owner), uri.scheme() == STRICT_LOGGER)
+    run(command(&program, uri, owner))
         .await
         .map_err(|source| StdioError::Logger { program, source })
 }
@@ -57,9 +56,8 @@ fn command(program: &Path, uri: &Url, owner: Owner<'_>) -> Command {
     command
 }
 
-/// Returns when the logger is ready: it has written to the third pipe, or closed it, or ended. One
-/// that is `strict` has to write.
-async fn run(mut command: Command, strict: bool) -> io::Result<(Output, Output)> {
+/// Returns when the logger is ready: it has written to the third pipe, or closed it, or ended.
+async fn run(mut command: Command) -> io::Result<(Output, Output)> {
     let (stdout, to_stdout) = io::pipe()?;
     let (stderr, to_stderr) = io::pipe()?;
     let (is_ready, ready) = io::pipe()?;
@@ -80,24 +78,21 @@ async fn run(mut command: Command, strict: bool) -> io::Result<(Output, Output)>
             format!("not ready within {} s", PATIENCE.as_secs()),
         )
     };
-    let told = timeout(PATIENCE, readiness(is_ready)).await.map_err(late)??;
-    if strict && !told {
-        return Err(io::Error::other("has not called ready: it has crashed or ended early"));
-    }
+    timeout(PATIENCE, readiness(is_ready)).await.map_err(late)??;
     let output = |writer: io::PipeWriter| {
         io::Result::Ok(Output::pipe(pipe::Sender::from_owned_fd(writer.into())?))
     };
     Ok((output(to_stdout)?, output(to_stderr)?))
 }
 
-/// Waits for a byte or the end of the pipe, which is also that of the logger. True for a byte.
-async fn readiness(pipe: PipeReader) -> io::Result<bool> {
+async fn readiness(pipe: PipeReader) -> io::Result<()> {
     let receiver = pipe::Receiver::from_owned_fd(pipe.into())?;
     loop {
         receiver.readable().await?;
+        // A byte and the end of the pipe both mean ready, as does the end of the logger.
         match receiver.try_read(&mut [0]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result.map(|bytes| bytes > 0),
+            result => return result.map(drop),
         }
     }
 }
@@ -116,20 +111,11 @@ mod tests {
         script: &str,
         query: &str,
     ) -> Result<(Output, Output), StdioError> {
-        started_by("binary", directory, script, query).await
-    }
-
-    async fn started_by(
-        scheme: &str,
-        directory: &Path,
-        script: &str,
-        query: &str,
-    ) -> Result<(Output, Output), StdioError> {
         let program = directory.join("a logger");
         fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", directory.display()))
             .unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let uri = Url::parse(&format!("{scheme}://{}?{query}", program.display())).unwrap();
+        let uri = Url::parse(&format!("binary://{}?{query}", program.display())).unwrap();
         let container = Id::parse("id", "c1").unwrap();
         let namespace = Id::parse("id", "n1").unwrap();
         let tasks = Tasks::new(Duration::ZERO);
@@ -175,22 +161,6 @@ mod tests {
         let stdout = crate::stdio::streams::Output::Fifo(stdout);
         for _ in 0..100 {
             timeout(PATIENCE, stdout.write_all(&[b'x'; 4096])).await.unwrap().unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn strict_logger_is_ready_only_with_a_byte() {
-        let directory = tempfile::tempdir().unwrap();
-        let script = "printf x >&5; exec 5>&-; cat <&3 >out";
-        let (stdout, _stderr) =
-            started_by(STRICT_LOGGER, directory.path(), script, "").await.unwrap();
-        let stdout = crate::stdio::streams::Output::Fifo(stdout);
-        stdout.write_all(b"to stdout").await.unwrap();
-        drop(stdout);
-        becomes(&directory.path().join("out"), "to stdout").await;
-        for script in ["exit 3", "exec 5>&-; cat <&3 >out"] {
-            let error = started_by(STRICT_LOGGER, directory.path(), script, "").await.unwrap_err();
-            assert!(error.to_string().contains("has not called ready"), "{error}");
         }
     }
 

@@ -8,8 +8,7 @@
 //! | `binary:///bin/logger?k=v`   | a pipe: `logger`    | the logger, one for both streams       |
 //! | a terminal and any of these  | a pty: [`terminal`] | the copy of its master in one of these |
 //!
-//! The schemes are those of `containerd-shim-runc-v2` (`process/io.go` there), with `binary-v2` of
-//! containerd 2.3.
+//! The schemes are those of `containerd-shim-runc-v2` (`pkg/process/io.go` there).
 
 pub mod error;
 mod fifo;

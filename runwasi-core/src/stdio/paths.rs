@@ -6,17 +6,14 @@ use url::Url;
 
 use super::error::StdioError;
 
-/// Scheme of a logger that has to write a byte when it is ready.
-pub(super) const STRICT_LOGGER: &str = "binary-v2";
-
 /// The stdio of `Create`, as containerd gives it and expects it back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StdioPaths {
     /// Path of the FIFO, or empty.
     pub stdin: String,
-    /// Path of the FIFO, an address (`file://`, `binary://`, `binary-v2://`), or empty.
+    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
     pub stdout: String,
-    /// Path of the FIFO, an address (`file://`, `binary://`, `binary-v2://`), or empty.
+    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
     pub stderr: String,
     /// True if a pty is requested.
     pub terminal: bool,
@@ -51,7 +48,7 @@ pub(super) fn place(stream: &'static str, address: &str) -> Result<StreamTarget,
     match scheme {
         "fifo" => Ok(StreamTarget::Fifo(path(&url).ok_or_else(|| wrong("is no path"))?)),
         "file" => Ok(StreamTarget::File(path(&url).ok_or_else(|| wrong("is no path"))?)),
-        "binary" | STRICT_LOGGER => Ok(StreamTarget::Logger(url)),
+        "binary" => Ok(StreamTarget::Logger(url)),
         scheme => {
             let what = format!("{stream} {scheme}://");
             Err(StdioError::Unsupported { what, why: "streams are FIFOs, file:// or binary://" })
@@ -78,21 +75,14 @@ mod tests {
         assert_eq!(at("/run/fifo/a%20b"), StreamTarget::Fifo("/run/fifo/a%20b".into()));
         assert_eq!(at("file:///var/log/a%20b"), StreamTarget::File("/var/log/a b".into()));
         assert_eq!(at("fifo:///run/x"), StreamTarget::Fifo("/run/x".into()));
-        for logger in ["binary:///bin/logger?a=b", "binary-v2:///bin/logger?a=b"] {
-            assert!(matches!(at(logger), StreamTarget::Logger(_)), "{logger}");
-        }
+        assert!(matches!(at("binary:///bin/logger?a=b"), StreamTarget::Logger(_)));
     }
 
     #[test]
     fn an_invalid_address_is_refused_with_its_stream() {
-        for address in [
-            "file://host/var/log/x",
-            "binary://logger",
-            "binary-v2://logger",
-            "https:///x",
-            "npipe:///x",
-            "file://",
-        ] {
+        for address in
+            ["file://host/var/log/x", "binary://logger", "https:///x", "npipe:///x", "file://"]
+        {
             let error = place("stdout", address).unwrap_err().to_string();
             assert!(error.contains("stdout"), "{address}: {error}");
         }

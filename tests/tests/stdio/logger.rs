@@ -1,4 +1,4 @@
-//! Output to `binary://` and `binary-v2://` loggers; the cases are listed in `main.rs`.
+//! Output to `binary://` loggers; the cases are listed in `main.rs`.
 
 use std::{
     fs,
@@ -78,19 +78,6 @@ pub(crate) fn missing_logger_is_refused(c: &mut Containers) -> Result<()> {
             || said.contains("No such file"),
         "{said}"
     );
-    c.fixture.becomes_clean()
-}
-
-pub(crate) fn strict_logger_has_to_tell_that_it_is_ready(c: &mut Containers) -> Result<()> {
-    let strict = |uri: String| uri.replacen("binary:", "binary-v2:", 1);
-    let (directory, uri) = logger(c, &format!("printf x >&5; {COPY}"))?;
-    let flags = ["--rm", "--log-uri", &strict(uri)];
-    c.run_command(&flags, &c.id("told"), &["echo", "to stdout"]).run()?.ok()?;
-    becomes(&directory.join("out"), "to stdout\n")?;
-    let (_, uri) = logger(c, "exit 3")?;
-    let flags = ["--rm", "--log-uri", &strict(uri)];
-    let said = c.run_command(&flags, &c.id("ended"), &["echo", "lost"]).run()?.refused()?;
-    ensure!(said.contains("has not called ready"), "{said}");
     c.fixture.becomes_clean()
 }
 

@@ -36,7 +36,6 @@ runwasi_tests::suite! { wasm_only_wasmtime = Wasmtime, wasm_only_wasmtimed = Was
         address_that_means_nothing_is_refused;
     logger:
         guest_outlives_its_logger
-        strict_logger_has_to_tell_that_it_is_ready
         logger_that_never_becomes_ready_is_refused;
 }}
 
