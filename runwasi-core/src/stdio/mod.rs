@@ -6,6 +6,7 @@
 //! | a path                       | a pipe: `fifo`      | any process that opens the FIFO        |
 //! | `file:///var/log/x`          | the file: [`file`]  | any reader of the file                 |
 //! | `binary:///bin/logger?k=v`   | a pipe: `logger`    | the logger, one for both streams       |
+//! | `binary-v2:///bin/logger`    | the same            | one that tells its readiness by a byte |
 //! | a terminal and any of these  | a pty: [`terminal`] | the copy of its master in one of these |
 //!
 //! The schemes are those of `containerd-shim-runc-v2` (`pkg/process/io.go` there).
@@ -21,7 +22,10 @@ mod readiness;
 pub mod streams;
 pub mod terminal;
 
-use std::sync::{Arc, Weak};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
 
 use tokio::time::{Duration, Instant};
 
@@ -113,6 +117,16 @@ impl Stdio {
     /// The terminal, for as long as the process has its streams.
     pub(crate) fn terminal(&self) -> Weak<Terminal> {
         self.terminal.as_ref().map_or_else(Weak::new, Arc::downgrade)
+    }
+
+    /// Addresses of the files whose writes by the guest may wait for more than a local disk.
+    pub(crate) fn slow(&self) -> Vec<PathBuf> {
+        let files = [&self.stdout, &self.stderr].into_iter().filter_map(Output::slow);
+        let mut slow: Vec<_> =
+            files.map(|path| PathBuf::from(format!("file://{}", path.display()))).collect();
+        // Both may go to one file.
+        slow.dedup();
+        slow
     }
 
     /// Waits, after the guest's end, until the readers of the output have read it and the
