@@ -12,7 +12,7 @@
 //!   until the reader has read ([`Output::drained`]), both for a bounded time.
 //! * The stdin FIFO is opened for reading and, until `CloseIO`, for writing. Its end is seen only
 //!   when containerd closes it and every other writer is gone. `containerd-shim-runc-v2` does the
-//!   same.
+//!   same. An end that was read stays, although a client may open the FIFO once more.
 
 use std::{
     fs::File,
@@ -53,6 +53,8 @@ struct InputPipe {
     receiver: OnceLock<pipe::Receiver>,
     /// Keeps the stream from ending before `CloseIO`. Locked only to set and to drop it.
     writer: Mutex<Writer>,
+    /// True once the end was read.
+    ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -76,7 +78,8 @@ impl Input {
         }
         let receiver = OnceLock::new();
         let writer = Mutex::new(Writer::NotYet);
-        Ok(Self(Some(Arc::new(InputPipe { path: path.to_owned(), receiver, writer }))))
+        let ended = AtomicBool::new(false);
+        Ok(Self(Some(Arc::new(InputPipe { path: path.to_owned(), receiver, writer, ended }))))
     }
 
     /// Opens the FIFO.
@@ -85,10 +88,12 @@ impl Input {
         let open = |source| StdioError::Open { stream: "stdin", path: pipe.path.clone(), source };
         // The receiver first: the kernel refuses a non-blocking writer of a FIFO without a reader.
         let receiver = pipe::OpenOptions::new().open_receiver(&pipe.path).map_err(open)?;
+        // In any case: the kernel tells the end only of a FIFO that has had a writer.
+        let sender = pipe::OpenOptions::new().open_sender(&pipe.path).map_err(open)?;
         let mut writer = pipe.writer.lock();
-        // Not after `CloseIO`, which may come before the start of the process.
+        // Not kept after `CloseIO`, which may come before the start of the process.
         if matches!(*writer, Writer::NotYet) {
-            *writer = Writer::Open(pipe::OpenOptions::new().open_sender(&pipe.path).map_err(open)?);
+            *writer = Writer::Open(sender);
         }
         // A second call keeps the first receiver.
         let _ = pipe.receiver.set(receiver);
@@ -100,25 +105,41 @@ impl Input {
         pipe.receiver
             .get()
             .map(Some)
-            .ok_or_else(|| io::Error::other("stdin is not open before the start"))
+            // Not before the start. With a number, since guests get one.
+            .ok_or_else(|| Errno::IO.into())
     }
 
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(receiver) = self.receiver()? else { return Ok(0) };
-        // Tokio answers without a look at the pipe until it has met an event.
-        match rustix::io::read(receiver, &mut *buffer) {
-            Err(Errno::AGAIN) => receiver.try_read(buffer),
-            read => Ok(read?),
+        if self.has_ended() {
+            return Ok(0);
         }
+        // Tokio answers without a look at the pipe until it has met an event.
+        let read = match rustix::io::read(receiver, &mut *buffer) {
+            Err(Errno::AGAIN) => receiver.try_read(buffer),
+            read => read.map_err(io::Error::from),
+        };
+        if let (Some(pipe), Ok(0)) = (&self.0, &read)
+            && !buffer.is_empty()
+        {
+            pipe.ended.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+
+    /// True once the end was read.
+    fn has_ended(&self) -> bool {
+        // Relaxed: the flag guards no other data.
+        self.0.as_ref().is_some_and(|pipe| pipe.ended.load(Ordering::Relaxed))
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self.receiver()? {
-            Some(receiver) => {
+            Some(receiver) if !self.has_ended() => {
                 let event = || receiver.ready(Direction::Read.interest());
                 readiness::wait(event, || receiver.try_io(|| Direction::Read.look(receiver))).await
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -417,6 +438,23 @@ mod tests {
         assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 3);
         assert!(timeout(Duration::from_millis(50), stdio.stdin.read(&mut buffer)).await.is_err());
         stdio.close_stdin();
+        assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
+        // As with a shim that has closed the FIFO at its end: nothing comes after it.
+        let again = pipe::OpenOptions::new().open_sender(&path).unwrap();
+        again.writable().await.unwrap();
+        again.try_write(b"def").unwrap();
+        assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn stdin_without_a_client_ends_if_it_is_closed_before_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let stdio = open(fifo(&directory, "in"), String::new()).await.unwrap();
+        let mut buffer = [0; 8];
+        let early = stdio.stdin.try_read(&mut buffer).unwrap_err();
+        assert_eq!(early.raw_os_error(), Some(libc::EIO));
+        stdio.close_stdin();
+        stdio.begin(drop).unwrap();
         assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
     }
 

@@ -30,7 +30,12 @@ use super::{
     pty::{Size, Slave},
     streams::Output,
 };
-use crate::{engine::signal::Signal, lock::Mutex, shutdown::Tasks, sys};
+use crate::{
+    engine::signal::Signal,
+    lock::Mutex,
+    shutdown::Tasks,
+    sys::{self, terminal::TypedSignals},
+};
 
 /// Bytes copied at once: the kernel moves at most 4 KiB of a terminal at a time.
 const CHUNK: usize = 4 << 10;
@@ -183,6 +188,7 @@ async fn copy_in(
     interrupt: impl Fn(Signal),
 ) -> io::Result<()> {
     let keys = sys::terminal::keys(master.get_ref())?;
+    let mut signals = TypedSignals::new(keys);
     let mut buffer = vec![0; CHUNK];
     loop {
         input.readable().await?;
@@ -199,7 +205,7 @@ async fn copy_in(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             taken => taken?,
         };
-        typed.iter().filter_map(|key| keys.signal(*key)).for_each(&interrupt);
+        typed.iter().filter_map(|key| signals.of(*key)).for_each(&interrupt);
         write_all(master, &typed[taken..]).await?;
     }
 }
@@ -310,6 +316,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn key_after_ctrl_v_is_text() {
+        let fixture = Fixture::new().await;
+        // The pair may come in two pieces.
+        fixture.types("a\x16").await;
+        fixture.sees("a^\x08").await;
+        fixture.types("\x03b\x16\x16\x03c\r").await;
+        assert_eq!(fixture.reads().await, "c\n");
+        let signals: Vec<u32> = fixture.signals.try_iter().map(Signal::number).collect();
+        assert_eq!(signals, [2], "that of the second ^C, after a literal ^V");
+    }
+
+    #[tokio::test]
     async fn closed_stdin_ends_a_begun_line_and_then_the_input() {
         let mut fixture = Fixture::new().await;
         fixture.types("begun").await;
@@ -329,7 +347,8 @@ mod tests {
         Output::Terminal(fixture.slave.clone()).write_all(lines.as_bytes()).await.unwrap();
         timeout(SOON, fixture.terminal.drained(Instant::now() + SOON)).await.unwrap();
         fixture.sees(&lines.replace('\n', "\r\n")).await;
-        fixture.slave.try_write(b"late").unwrap_err();
+        let late = fixture.slave.try_write(b"late").unwrap_err();
+        assert_eq!(late.raw_os_error(), Some(libc::EIO));
     }
 
     #[tokio::test]
