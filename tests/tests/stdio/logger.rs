@@ -103,3 +103,17 @@ pub(crate) fn logger_that_never_becomes_ready_is_refused(c: &mut Containers) -> 
     ensure!(["", "1"].contains(&parent.trim()), "its parent is {parent}");
     c.fixture.becomes_clean()
 }
+
+/// The address is one of containerd 2.2, which hands it on unread, as all versions do.
+pub(crate) fn logger_of_version_2_tells_its_readiness(c: &mut Containers) -> Result<()> {
+    let (directory, uri) = logger(c, &format!("printf x >&5; {COPY}"))?;
+    let uri = uri.replace("binary://", "binary-v2://");
+    c.run_command(&["--rm", "--log-uri", &uri], &c.id("ready"), &["echo", "heard"]).run()?.ok()?;
+    becomes(&directory.join("out"), "heard\n")?;
+    // One that fails before it is ready.
+    logger(c, "exit 0")?;
+    let run = c.run_command(&["--rm", "--log-uri", &uri], &c.id("failed"), &["echo", "lost"]);
+    let said = run.run()?.refused()?;
+    ensure!(said.contains("without a byte for ready"), "{said}");
+    c.fixture.becomes_clean()
+}
