@@ -280,7 +280,7 @@ impl Driver {
         let ended = async {
             self.group.ended_or_held().await;
             if let Some(stdio) = stdio {
-                stdio.drained(&mut run.drain).await;
+                stdio.drained(&mut run.drain, &self.info.container).await;
             }
         };
         let held = async {

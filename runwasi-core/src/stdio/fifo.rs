@@ -35,7 +35,7 @@ use super::{
     error::StdioError,
     readiness::{self, Direction},
 };
-use crate::{lock::Mutex, sys};
+use crate::{id::Id, lock::Mutex, sys};
 
 /// Pause between two looks at a FIFO or pipe for its reader.
 pub(super) const READER_POLL: Duration = Duration::from_millis(1);
@@ -158,8 +158,8 @@ pub struct Output(Option<Arc<OutputPipe>>);
 #[derive(Debug)]
 struct OutputPipe {
     sender: pipe::Sender,
-    /// True for a FIFO, false for a logger's pipe.
-    is_fifo: bool,
+    /// The container whose logger reads the pipe. Absent for a FIFO.
+    logs: Option<Id>,
     /// The reading end held here. `drained` and `has_no_taker` close it to look for another reader.
     /// Locked for that only.
     reader: Mutex<Option<File>>,
@@ -186,30 +186,31 @@ impl Output {
             // Not refused any more: the reading end held here is open.
             None => pipe::OpenOptions::new().open_sender(path).map_err(failed)?,
         };
-        Ok(Self::of(sender, Some(reader)))
+        Ok(Self::of(sender, Some(reader), None))
     }
 
-    /// Takes over a pipe with a reader.
-    pub(super) fn pipe(sender: pipe::Sender) -> Self {
-        Self::of(sender, None)
+    /// Takes over a pipe that the logger of this container reads.
+    pub(super) fn pipe(sender: pipe::Sender, container: Id) -> Self {
+        Self::of(sender, None, Some(container))
     }
 
-    fn of(sender: pipe::Sender, reader: Option<File>) -> Self {
-        let is_fifo = reader.is_some();
+    fn of(sender: pipe::Sender, reader: Option<File>, logs: Option<Id>) -> Self {
         let reader = Mutex::new(reader);
         let gone = AtomicBool::new(false);
         let written = AtomicBool::new(false);
-        Self(Some(Arc::new(OutputPipe { sender, is_fifo, reader, gone, written })))
+        Self(Some(Arc::new(OutputPipe { sender, logs, reader, gone, written })))
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.0.as_ref().map_or(Ok(bytes.len()), |pipe| pipe.try_write(bytes))
     }
 
-    /// Waits until a reader that is present has read everything.
-    pub(super) async fn drained(&self, deadline: Instant) {
-        if let Some(pipe) = &self.0 {
-            pipe.drained(deadline).await;
+    /// Waits until a reader that is present has read everything. Returns the number of bytes that it
+    /// has not read by the deadline.
+    pub(super) async fn drained(&self, deadline: Instant) -> u64 {
+        match &self.0 {
+            Some(pipe) => pipe.drained(deadline).await,
+            None => 0,
         }
     }
 
@@ -242,8 +243,11 @@ impl OutputPipe {
             // The end of a reader is no reason to end its container. A FIFO has a reader here until
             // the end of the guest. Relaxed: the flags guard no other data.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                if !self.is_fifo && !self.gone.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("a logger is gone: what its container prints is lost");
+                if let Some(container) = &self.logs
+                    && !self.gone.swap(true, Ordering::Relaxed)
+                {
+                    // By name: this is the guest's call, in no span of the container.
+                    tracing::warn!(%container, "a logger is gone: what its container prints is lost");
                 }
                 return Ok(bytes.len());
             }
@@ -261,25 +265,27 @@ impl OutputPipe {
         sys::has_no_reader(&self.sender)
     }
 
-    async fn drained(&self, deadline: Instant) {
+    async fn drained(&self, deadline: Instant) -> u64 {
         if self.gone.load(Ordering::Relaxed) || !self.written.load(Ordering::Relaxed) {
-            return;
+            return 0;
         }
         // Closed before the look at the pipe: with this end open there would always be a reader.
         self.reader.lock().take();
-        for spin in 0.. {
+        let mut spin = 0;
+        loop {
             let unread = rustix::io::ioctl_fionread(&self.sender).unwrap_or(0);
             // Without a reader there is nothing to wait for: the output is kept for `attach` until
             // the FIFO is closed.
             if unread == 0 || sys::has_no_reader(&self.sender) {
-                return;
+                return 0;
             }
             if spin < DRAIN_SPINS {
+                spin += 1;
                 tokio::task::yield_now().await;
             } else if Instant::now() < deadline {
                 sleep(READER_POLL).await;
             } else {
-                return tracing::warn!(unread, "a reader of the output does not read");
+                return unread;
             }
         }
     }
@@ -313,7 +319,7 @@ mod tests {
         super::{Drain, Owner, Stdio},
         *,
     };
-    use crate::{id::Id, shutdown::Tasks, stdio::paths::StdioPaths};
+    use crate::{shutdown::Tasks, stdio::paths::StdioPaths};
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -323,9 +329,13 @@ mod tests {
         path.to_str().unwrap().to_owned()
     }
 
+    fn id() -> Id {
+        Id::parse("id", "test").unwrap()
+    }
+
     async fn open(stdin: String, stdout: String) -> Result<Stdio, StdioError> {
         let paths = StdioPaths { stdin, stdout, ..StdioPaths::default() };
-        let id = Id::parse("id", "test").unwrap();
+        let id = id();
         let tasks = Tasks::new(SOON);
         Stdio::open(&paths, Owner { container: &id, namespace: &id, tasks: &tasks }).await
     }
@@ -386,18 +396,18 @@ mod tests {
         let stdio = open(String::new(), path.clone()).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
         assert!(
-            timeout(Duration::from_millis(100), stdio.drained(&mut Drain::default()))
+            timeout(Duration::from_millis(100), stdio.drained(&mut Drain::default(), &id()))
                 .await
                 .is_err(),
             "nobody has read yet"
         );
         let mut read = [0; 6];
         reader.read_exact(&mut read).unwrap();
-        timeout(SOON, stdio.drained(&mut Drain::default())).await.unwrap();
+        timeout(SOON, stdio.drained(&mut Drain::default(), &id())).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
         drop(reader);
         // Shorter than the patience with a reader that is present.
-        timeout(SOON, stdio.drained(&mut Drain::default())).await.unwrap();
+        timeout(SOON, stdio.drained(&mut Drain::default(), &id())).await.unwrap();
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use tokio::{net::unix::pipe, time::timeout};
 use url::Url;
 
 use super::{error::StdioError, fifo::Output, owner::Owner, paths::LOGGER_V2};
-use crate::{blocking::blocking, cgroups, sys, task_limits};
+use crate::{blocking::blocking, cgroups, id::Id, sys, task_limits};
 
 /// How long a logger may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output
     };
     let program = super::paths::path(uri).ok_or_else(wrong)?;
     let tells_readiness = uri.scheme() == LOGGER_V2;
-    run(command(&program, uri, owner), tells_readiness)
+    run(command(&program, uri, owner), tells_readiness, owner.container)
         .await
         .map_err(|source| StdioError::Logger { program, source })
 }
@@ -60,7 +60,11 @@ fn command(program: &Path, uri: &Url, owner: Owner<'_>) -> Command {
 
 /// Returns when the logger is ready: it has written to the third pipe, or closed it, or ended. If it
 /// `tells_readiness`, only the first counts.
-async fn run(mut command: Command, tells_readiness: bool) -> io::Result<(Output, Output)> {
+async fn run(
+    mut command: Command,
+    tells_readiness: bool,
+    container: &Id,
+) -> io::Result<(Output, Output)> {
     let (stdout, to_stdout) = io::pipe()?;
     let (stderr, to_stderr) = io::pipe()?;
     let (is_ready, ready) = io::pipe()?;
@@ -86,7 +90,8 @@ async fn run(mut command: Command, tells_readiness: bool) -> io::Result<(Output,
         return Err(io::Error::other("closed its file descriptor 5 without a byte for ready"));
     }
     let output = |writer: io::PipeWriter| {
-        io::Result::Ok(Output::pipe(pipe::Sender::from_owned_fd(writer.into())?))
+        let sender = pipe::Sender::from_owned_fd(writer.into())?;
+        io::Result::Ok(Output::pipe(sender, container.clone()))
     };
     Ok((output(to_stdout)?, output(to_stderr)?))
 }
@@ -111,7 +116,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::{id::Id, shutdown::Tasks};
+    use crate::shutdown::Tasks;
 
     async fn started(
         directory: &Path,

@@ -36,7 +36,7 @@ use self::{
     streams::{Input, Output},
     terminal::Terminal,
 };
-use crate::engine::signal::Signal;
+use crate::{engine::signal::Signal, id::Id};
 
 /// How long a reader of the output may be late. Clients open their end before or while they request
 /// the container.
@@ -80,7 +80,7 @@ impl Stdio {
             return Ok(Self { stdin: Input::Fifo(stdin), stdout, stderr, terminal: None });
         }
         let (terminal, slave) =
-            Terminal::open(stdin, stdout, owner.tasks).map_err(StdioError::Terminal)?;
+            Terminal::open(stdin, stdout, owner).map_err(StdioError::Terminal)?;
         Ok(Self {
             stdin: Input::Terminal(slave.clone()),
             stdout: Output::Terminal(slave.clone()),
@@ -131,19 +131,20 @@ impl Stdio {
 
     /// Waits, after the guest's end, until the readers of the output have read it and the
     /// output of a terminal has been copied. Returns at once without a reader or without output.
-    /// After [`Drain::hurry`], readers are not waited for.
-    pub(crate) async fn drained(&self, drain: &mut Drain) {
+    /// After [`Drain::hurry`], readers are not waited for. The log names the `container`.
+    pub(crate) async fn drained(&self, drain: &mut Drain, container: &Id) {
         let deadline = drain.deadline();
         // The terminal first: only its copy brings the output to its readers.
         if let Some(terminal) = &self.terminal {
             terminal.drained(deadline).await;
         }
         if !drain.hurried {
-            for output in [&self.stdout, &self.stderr] {
-                output.drained(deadline).await;
-            }
-            if let Some(terminal) = &self.terminal {
-                terminal.output().drained(deadline).await;
+            let terminal = self.terminal.as_ref().map(|terminal| terminal.output());
+            for output in [&self.stdout, &self.stderr].into_iter().chain(terminal) {
+                let unread = output.drained(deadline).await;
+                if unread > 0 {
+                    tracing::warn!(%container, unread, "a reader of the output does not read");
+                }
             }
         }
     }
@@ -202,9 +203,10 @@ mod tests {
     async fn second_wait_for_readers_keeps_the_deadline() {
         let mut drain = Drain::default();
         let stdio = Stdio::default();
-        stdio.drained(&mut drain).await;
+        let id = Id::parse("id", "test").unwrap();
+        stdio.drained(&mut drain, &id).await;
         let first = drain.deadline;
-        stdio.drained(&mut drain).await;
+        stdio.drained(&mut drain, &id).await;
         assert!(first.is_some());
         assert_eq!(drain.deadline, first);
     }

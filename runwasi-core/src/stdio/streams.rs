@@ -177,10 +177,12 @@ impl Output {
         matches!(self, Self::Fifo(fifo) if fifo.has_no_taker())
     }
 
-    pub(super) async fn drained(&self, deadline: Instant) {
-        // A file needs no reader. The copy of a terminal is waited for at its master.
-        if let Self::Fifo(fifo) = self {
-            fifo.drained(deadline).await;
+    /// Waits for its reader. Returns the number of bytes that are left at the deadline.
+    pub(super) async fn drained(&self, deadline: Instant) -> u64 {
+        match self {
+            Self::Fifo(fifo) => fifo.drained(deadline).await,
+            // A file needs no reader. The copy of a terminal is waited for at its master.
+            Self::File(_) | Self::Terminal(_) => 0,
         }
     }
 }

@@ -27,11 +27,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     error::StdioError,
     fifo,
+    owner::Owner,
     pty::{Size, Slave},
     streams::Output,
 };
 use crate::{
     engine::signal::Signal,
+    id::Id,
     lock::Mutex,
     shutdown::Tasks,
     sys::{self, terminal::TypedSignals},
@@ -47,6 +49,8 @@ pub struct Terminal {
     slave: Arc<Slave>,
     input: fifo::Input,
     output: Output,
+    /// The container, for the log.
+    container: Id,
     tasks: Tasks,
     /// Guard of `copied`, for the first `begin` to take. Dropped, it marks the output as copied.
     unbegun: Mutex<Option<DropGuard>>,
@@ -62,7 +66,7 @@ impl Terminal {
     pub(super) fn open(
         input: fifo::Input,
         output: Output,
-        tasks: &Tasks,
+        owner: Owner<'_>,
     ) -> io::Result<(Self, Arc<Slave>)> {
         let (master, slave) = sys::terminal::open()?;
         let slave = Arc::new(Slave(Mutex::new(Some(Arc::new(sys::watch(slave)?)))));
@@ -75,7 +79,8 @@ impl Terminal {
             slave: slave.clone(),
             input,
             output,
-            tasks: tasks.clone(),
+            container: owner.container.clone(),
+            tasks: owner.tasks.clone(),
             unbegun,
             stop,
             copied,
@@ -93,9 +98,10 @@ impl Terminal {
         let Some(copied) = unbegun else { return Ok(()) };
         let master = self.master.clone();
         let output = self.output.clone();
+        let container = self.container.clone();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            stop.run_until_cancelled(copy_out(&master, &output)).await;
+            stop.run_until_cancelled(copy_out(&master, &output, &container)).await;
             // Wakes `drained`, which waits for the end of the copying.
             drop(copied);
         });
@@ -164,7 +170,7 @@ impl Drop for Terminal {
 }
 
 /// Copies printed output to its end.
-async fn copy_out(master: &AsyncFd<File>, output: &Output) {
+async fn copy_out(master: &AsyncFd<File>, output: &Output, container: &Id) {
     let mut buffer = vec![0; CHUNK];
     let mut lost = false;
     // The kernel answers `EIO` once the slave is closed and everything has been read.
@@ -176,7 +182,7 @@ async fn copy_out(master: &AsyncFd<File>, output: &Output) {
         {
             // A full disk, for example. Copying goes on: otherwise the guest would wait for its
             // terminal for ever. Logged once.
-            tracing::warn!(%error, "what is printed on a terminal is lost");
+            tracing::warn!(%container, %error, "what is printed on a terminal is lost");
         }
     }
 }
@@ -229,6 +235,12 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(5);
 
+    fn terminal(input: fifo::Input, output: Output) -> (Terminal, Arc<Slave>) {
+        let id = Id::parse("id", "test").unwrap();
+        let owner = Owner { container: &id, namespace: &id, tasks: &Tasks::new(SOON) };
+        Terminal::open(input, output, owner).unwrap()
+    }
+
     /// A terminal and the client's ends of its FIFOs.
     struct Fixture {
         terminal: Terminal,
@@ -250,7 +262,7 @@ mod tests {
             let output =
                 Output::Fifo(fifo::Output::open("stdout", &stdout, Instant::now()).await.unwrap());
             let input = fifo::Input::find(&stdin).unwrap();
-            let (terminal, slave) = Terminal::open(input, output, &Tasks::new(SOON)).unwrap();
+            let (terminal, slave) = terminal(input, output);
             let (sender, signals) = mpsc::channel();
             terminal.begin(move |signal| sender.send(signal).unwrap()).unwrap();
             let typing = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
@@ -358,7 +370,7 @@ mod tests {
         let place = StreamTarget::File(path.clone());
         let output = Output::open("stdout", place, Instant::now()).await.unwrap();
         let input = fifo::Input::default();
-        let (terminal, slave) = Terminal::open(input, output, &Tasks::new(SOON)).unwrap();
+        let (terminal, slave) = terminal(input, output);
         terminal.begin(|_| ()).unwrap();
         let bytes = vec![b'x'; 100_000];
         timeout(SOON, Output::Terminal(slave).write_all(&bytes)).await.unwrap().unwrap();

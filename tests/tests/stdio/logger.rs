@@ -84,9 +84,15 @@ pub(crate) fn missing_logger_is_refused(c: &mut Containers) -> Result<()> {
 /// What it prints then is lost; a native guest would wait for ever once the pipe is full.
 pub(crate) fn guest_outlives_its_logger(c: &mut Containers) -> Result<()> {
     let (_, uri) = logger(c, "exec 5>&-; head -c 5 <&3 >begin")?;
-    c.run_command(&["--rm", "--log-uri", &uri], &c.id("much"), &["bytes", "3000000"])
-        .run()?
-        .ok()?;
+    let id = c.id("much");
+    c.run_command(&["--rm", "--log-uri", &uri], &id, &["bytes", "3000000"]).run()?.ok()?;
+    // With the name of its container: a node has many.
+    let name = format!("container={id}");
+    poll_until("the loss in the log", Duration::from_secs(20), || {
+        let log = c.fixture.log() + &c.fixture.daemon().map(|it| it.log()).unwrap_or_default();
+        let told = |line: &str| line.contains("a logger is gone") && line.contains(&name);
+        log.lines().any(told).then_some(())
+    })?;
     c.fixture.becomes_clean()
 }
 
