@@ -9,7 +9,8 @@
 //! * The content of a FIFO is lost with its last fd. Clients may open their end late: after the
 //!   shim has written and left, or in a thread that is cancelled when they learn of the exit. So
 //!   the guest does not run until a reader is there ([`Output::open`]), and its end is not reported
-//!   until the reader has read ([`Output::drained`]), both for a bounded time.
+//!   until the reader has read ([`Output::drained`]), both for a bounded time. What is unread then,
+//!   without a reader, is kept until the process is deleted: containerd may be restarting.
 //! * The stdin FIFO is opened for reading and, until `CloseIO`, for writing. Its end is seen only
 //!   when containerd closes it and every other writer is gone. `containerd-shim-runc-v2` does the
 //!   same. An end that was read stays, although a client may open the FIFO once more.
@@ -220,6 +221,17 @@ impl Output {
         self.0.as_ref().is_some_and(|pipe| pipe.has_no_taker())
     }
 
+    /// True if it has output and no other process reads it. For the end of a guest, too. A logger's
+    /// pipe has no name by which another reader could come.
+    pub(super) fn is_left(&self) -> bool {
+        self.0.as_ref().is_some_and(|pipe| pipe.logs.is_none() && pipe.is_left())
+    }
+
+    /// Number of bytes that wait for a reader.
+    pub(super) fn unread(&self) -> u64 {
+        self.0.as_ref().map_or(0, |pipe| pipe.unread())
+    }
+
     pub(super) async fn writable(&self) -> io::Result<()> {
         match &self.0 {
             Some(pipe) => {
@@ -265,6 +277,18 @@ impl OutputPipe {
         sys::has_no_reader(&self.sender)
     }
 
+    fn is_left(&self) -> bool {
+        if !self.written.load(Ordering::Relaxed) || self.unread() == 0 {
+            return false;
+        }
+        self.reader.lock().take();
+        sys::has_no_reader(&self.sender)
+    }
+
+    fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.sender).unwrap_or(0)
+    }
+
     async fn drained(&self, deadline: Instant) -> u64 {
         if self.gone.load(Ordering::Relaxed) || !self.written.load(Ordering::Relaxed) {
             return 0;
@@ -273,9 +297,8 @@ impl OutputPipe {
         self.reader.lock().take();
         let mut spin = 0;
         loop {
-            let unread = rustix::io::ioctl_fionread(&self.sender).unwrap_or(0);
-            // Without a reader there is nothing to wait for: the output is kept for `attach` until
-            // the FIFO is closed.
+            let unread = self.unread();
+            // Without a reader there is nothing to wait for: the output is kept for a later one.
             if unread == 0 || sys::has_no_reader(&self.sender) {
                 return 0;
             }
@@ -316,7 +339,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::{
-        super::{Drain, Owner, Stdio},
+        super::{Drain, Owner, Stdio, Unread},
         *,
     };
     use crate::{shutdown::Tasks, stdio::paths::StdioPaths};
@@ -408,6 +431,40 @@ mod tests {
         drop(reader);
         // Shorter than the patience with a reader that is present.
         timeout(SOON, stdio.drained(&mut Drain::default(), &id())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn unread_output_is_kept_for_a_reader_after_the_end_and_closed_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let stdio = open(String::new(), path.clone()).await.unwrap();
+        assert!(stdio.unread().is_none(), "nothing was written");
+        stdio.stdout.write_all(b"last words").await.unwrap();
+        let mut unread = stdio.unread().unwrap();
+        drop(stdio);
+        assert!(
+            timeout(Duration::from_millis(50), Unread::read(Some(&mut unread))).await.is_err(),
+            "no reader"
+        );
+        let reader = tokio::task::spawn_blocking(move || std::fs::read(path));
+        timeout(SOON, Unread::read(Some(&mut unread))).await.unwrap();
+        // To its end: the writing end is closed, although the process is not deleted.
+        assert_eq!(timeout(SOON, reader).await.unwrap().unwrap().unwrap(), b"last words");
+    }
+
+    #[tokio::test]
+    async fn output_of_a_reader_that_is_there_is_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let mut reader =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let stdio = open(String::new(), path).await.unwrap();
+        stdio.stdout.write_all(b"unread").await.unwrap();
+        assert!(stdio.unread().is_none());
+        drop(stdio);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"unread");
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ pub mod pty;
 mod readiness;
 pub mod streams;
 pub mod terminal;
+mod unread;
 
 use std::{
     path::PathBuf,
@@ -29,6 +30,7 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
+pub(crate) use self::unread::Unread;
 use self::{
     error::StdioError,
     owner::Owner,
@@ -147,6 +149,13 @@ impl Stdio {
                 }
             }
         }
+    }
+
+    /// The output that no process reads, at the end of the guest.
+    pub(crate) fn unread(&self) -> Option<Unread> {
+        let terminal = self.terminal.as_ref().map(|terminal| terminal.output());
+        let all = [&self.stdout, &self.stderr].into_iter().chain(terminal);
+        Unread::among(all.filter_map(Output::fifo))
     }
 }
 

@@ -163,6 +163,14 @@ impl Output {
         matches!(self, Self::Terminal(_))
     }
 
+    /// The FIFO or a logger's pipe.
+    pub(super) fn fifo(&self) -> Option<&fifo::Output> {
+        match self {
+            Self::Fifo(fifo) => Some(fifo),
+            Self::File(_) | Self::Terminal(_) => None,
+        }
+    }
+
     /// Path of its file, if writes may wait for more than a local disk.
     pub(super) fn slow(&self) -> Option<&Path> {
         match self {
