@@ -24,6 +24,11 @@ use crate::{
 // A message of ttrpc has 4 MiB at most.
 const PAGE: usize = 2 << 20;
 
+/// Most execs in the report of a sandbox.
+// A client that never deletes its execs has any number, and a message with all of them would fail
+// the report of the whole node. So many take a megabyte at most.
+const EXECS: usize = 10_000;
+
 /// Most bytes of a message of a page besides itself: its key and its length.
 const ENVELOPE: usize = 6;
 
@@ -123,6 +128,7 @@ fn filled(reports: impl Iterator<Item = SandboxReport>) -> ContainersReply {
 
 fn sandbox(served: &ServedSandbox) -> SandboxReport {
     let reports = served.sandbox.report();
+    let mut room = EXECS;
     SandboxReport {
         namespace: served.namespace.to_string(),
         group: served.group.to_string(),
@@ -130,11 +136,15 @@ fn sandbox(served: &ServedSandbox) -> SandboxReport {
         socket: served.record.socket.display().to_string(),
         created: u64::try_from(served.record.made / 1_000_000).unwrap_or(u64::MAX),
         managed: served.sandbox.is_managed(),
-        containers: reports.iter().map(|report| container(report, &served.times)).collect(),
+        containers: reports
+            .iter()
+            .map(|report| container(report, &served.times, &mut room))
+            .collect(),
     }
 }
 
-fn container(report: &Report, times: &Times) -> ContainerReport {
+/// The report of a container, with as many execs as there is `room` for.
+fn container(report: &Report, times: &Times, room: &mut usize) -> ContainerReport {
     let times = times.of(&report.id);
     let kind = if matches!(report.run, Run::Native) { "native" } else { "wasm" };
     let shared = ContainerReport {
@@ -152,8 +162,11 @@ fn container(report: &Report, times: &Times) -> ContainerReport {
     let Run::Guest(guest) = &report.run else { return shared };
     let artifact = guest.artifact.as_ref();
     let digest = artifact.and_then(|artifact| artifact.digest);
+    let execs = execs(&guest.execs, *room);
+    *room -= execs.len();
     ContainerReport {
-        execs: guest.execs.iter().map(exec).collect(),
+        more_execs: count(guest.execs.len() - execs.len()),
+        execs,
         usage: Some(usage(guest)),
         artifact: artifact.map(path).unwrap_or_default(),
         digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
@@ -173,6 +186,13 @@ fn container_state(report: &Report) -> String {
         (Run::Native, Some(_)) => "stopped".to_owned(),
         (Run::Native, None) => String::new(),
     }
+}
+
+/// At most so many execs: those that have not ended before the others.
+fn execs(all: &[report::ExecReport], most: usize) -> Vec<ExecReport> {
+    let living = all.iter().filter(|exec| exec.exit.is_none());
+    let ended = all.iter().filter(|exec| exec.exit.is_some());
+    living.chain(ended).take(most).map(exec).collect()
 }
 
 fn exec(exec: &report::ExecReport) -> ExecReport {
@@ -219,7 +239,28 @@ fn micros(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use runwasi_core::{
+        Id,
+        engine::exit::{Exit, ExitStatus},
+        process::state::State,
+    };
+
     use super::*;
+
+    #[test]
+    fn execs_without_room_are_left_out_and_those_that_have_ended_first() {
+        let exec = |id: &str, ended: bool| report::ExecReport {
+            id: Id::parse("exec", id).unwrap(),
+            state: if ended { State::Stopped } else { State::Running },
+            exit: ended.then(|| Exit::now(ExitStatus::SUCCESS)),
+        };
+        let all = [exec("e1", true), exec("e2", false), exec("e3", true)];
+        let ids =
+            |most| -> Vec<String> { execs(&all, most).into_iter().map(|exec| exec.id).collect() };
+        assert_eq!(ids(0), [""; 0]);
+        assert_eq!(ids(2), ["e2", "e1"]);
+        assert_eq!(ids(9), ["e2", "e1", "e3"]);
+    }
 
     #[test]
     fn drain_is_told_before_retirement() {

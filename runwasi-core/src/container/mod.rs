@@ -239,7 +239,8 @@ impl Container {
             }
         };
         let info = process.info.clone();
-        let group = self.init.group().sibling(process.credentials.clone());
+        let group =
+            self.init.group().sibling(process.credentials.clone()).with_slow(process.slow());
         let parts = driver::Parts {
             trace: request.trace,
             ..process.into_parts(&self.context, host, group, Box::new(on_deleted))

@@ -200,6 +200,11 @@ pub(super) struct PreparedProcess {
 }
 
 impl PreparedProcess {
+    /// Addresses of the files of its output whose writes may wait for more than a local disk.
+    pub(super) fn slow(&self) -> Vec<PathBuf> {
+        self.stdio.slow()
+    }
+
     /// Parts of the driver of an exec; an init has more.
     pub(super) fn into_parts(
         self,
@@ -266,7 +271,7 @@ impl PreparedInit {
         };
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
         let kind = if files.is_some() { Kind::Wasm } else { Kind::Pause };
-        let slow = files.as_ref().map(|files| files.rootfs.slow().to_vec()).unwrap_or_default();
+        let mut slow = files.as_ref().map(|files| files.rootfs.slow().to_vec()).unwrap_or_default();
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
         let info = Info {
             container: request.id.clone(),
@@ -278,6 +283,7 @@ impl PreparedInit {
         // The pause container has the score of a process that is never to go, and no memory.
         let score = files.as_ref().and(config.process.oom_score);
         let process = context.init(host, info, config.process, (files, &request.trace)).await?;
+        slow.extend(process.slow());
         let single = config.pod.is_none();
         let kernel_limits =
             host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);

@@ -41,7 +41,7 @@ use crate::{
     scheduler::group::Group,
     shutdown::Tasks,
     start_memory,
-    stdio::{Drain, Stdio},
+    stdio::{Drain, Stdio, Unread},
     sys,
     traces::{Span, start::StartTrace},
 };
@@ -95,6 +95,8 @@ struct Driver {
     // Dropped together: the instance may hold a clone of the streams, and readers see the end of
     // the output when the last clone closes the FIFOs.
     guest: Option<(Arc<dyn Instance>, Stdio)>,
+    /// Output without a reader, from the end of the process to its deletion.
+    unread: Option<Unread>,
     unmounted: Gone,
     group: Group,
     /// Command channel of this driver, for the signals that are typed at the terminal.
@@ -187,6 +189,8 @@ enum Next {
     Done(Outcome),
     /// The last future of the group is gone, and the output is read.
     Ended,
+    /// Output that had no reader at the end has been read.
+    Read,
     /// The last handle of the process is gone.
     Closed,
 }
@@ -211,6 +215,7 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         subject: parts.subject,
         faults: parts.faults,
         guest: Some((parts.instance, parts.stdio)),
+        unread: None,
         unmounted: parts.unmounted,
         group: parts.group,
         own_commands,
@@ -254,6 +259,7 @@ impl Driver {
                 Next::NeverReady => drop(self.take_ready()),
                 Next::Done(outcome) => self.done(outcome),
                 Next::Ended => self.ended().await,
+                Next::Read => self.unread = None,
                 // Every handle is gone: the sandbox is being torn down.
                 Next::Closed => return self.abandon().await,
             }
@@ -263,7 +269,10 @@ impl Driver {
     /// Waits for the next command or event.
     async fn next(&mut self) -> Next {
         let Some(run) = self.run.as_mut() else {
-            return self.commands.recv().await.map_or(Next::Closed, Next::Command);
+            return tokio::select! {
+                command = self.commands.recv() => command.map_or(Next::Closed, Next::Command),
+                () = Unread::read(self.unread.as_mut()) => Next::Read,
+            };
         };
         // Every branch below may be dropped unfinished: the receivers are borrowed and keep their
         // messages, and `Group::ended` and `drained` may be called again. `run.drain` keeps the
@@ -280,7 +289,7 @@ impl Driver {
         let ended = async {
             self.group.ended_or_held().await;
             if let Some(stdio) = stdio {
-                stdio.drained(&mut run.drain).await;
+                stdio.drained(&mut run.drain, &self.info.container).await;
             }
         };
         let held = async {
@@ -540,7 +549,8 @@ impl Driver {
         for _ in 0..self.memory.take_unreported_kills() {
             self.publish(Event::OutOfMemory { container: self.info.container.clone() });
         }
-        // Closes the FIFOs before any client learns of the exit.
+        self.unread = self.guest.as_ref().and_then(|(_, stdio)| stdio.unread());
+        // Closes the other FIFOs before any client learns of the exit.
         self.guest = None;
         if self.memory.take_large_host() {
             self.returned = Some(return_memory());
@@ -576,6 +586,7 @@ impl Driver {
                 "deleted while its file systems are still in use"
             );
         }
+        self.unread = None;
         if let Some(returned) = self.returned.take() {
             // An error: it is returned later.
             let _ = timeout(TRIM_PATIENCE, returned).await;

@@ -34,7 +34,7 @@ mod shared_memory;
 mod upper;
 mod volatile;
 mod volumes;
-mod waiting;
+pub(crate) mod waiting;
 
 use std::{
     collections::VecDeque,

@@ -123,10 +123,10 @@ impl<'a> Volume<'a> {
             // A later mount may be of any file system.
             Opened::Directory(copy) if copy.following.is_some() => true,
             Opened::Directory(copy) => {
-                waiting::volume(&copy.mount)
+                waiting::opened(&copy.mount)
                     || copy.has_mounts && waiting::below(host.below(&bundle.join(path)))
             }
-            Opened::File(file) => waiting::volume(file),
+            Opened::File(file) => waiting::opened(file),
             Opened::Devices | Opened::Memory(_) => false,
         }
     }

@@ -108,9 +108,9 @@ fn layers_wait(mounts: &[MountConfig]) -> bool {
     mounts.iter().flat_map(layers).any(path)
 }
 
-/// True if calls of a volume itself may wait, without the mounts below it.
-pub(super) fn volume(mount: impl AsFd) -> bool {
-    Storage::told(fstatfs(mount)).may_wait()
+/// True if calls of an open file or directory itself may wait, without the mounts below it.
+pub(crate) fn opened(file: impl AsFd) -> bool {
+    Storage::told(fstatfs(file)).may_wait()
 }
 
 /// True if calls of one of these mounts may wait, also if the mounts are not known.
@@ -148,9 +148,9 @@ mod tests {
     fn file_systems_of_the_kernel_do_not_wait_and_others_may() {
         let here = fs::File::open("/dev/shm").unwrap();
         assert!(!root(&here, &[], None));
-        assert!(!volume(&here));
+        assert!(!opened(&here));
         let proc = fs::File::open("/proc").unwrap();
-        assert!(root(&proc, &[], None) && volume(&proc));
+        assert!(root(&proc, &[], None) && opened(&proc));
     }
 
     #[test]

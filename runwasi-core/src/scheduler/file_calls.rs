@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use crate::{id::Id, task_limits};
+use crate::{id::Id, lock::Mutex, task_limits};
 
 /// Most threads that wait in the kernel for the calls of guests. Fewer than the runtime can have: a
 /// worker whose thread waits needs another one.
@@ -55,8 +55,11 @@ impl fmt::Display for FileThreads {
 pub(crate) struct FileCalls {
     container: Id,
     threads: FileThreads,
-    /// Directories of the guest whose calls may wait for more than a local disk.
-    places: Vec<PathBuf>,
+    /// Directories of the guest, and files of its output, whose calls may wait for more than a local
+    /// disk. Locked for one copy or change.
+    places: Mutex<Vec<PathBuf>>,
+    /// True if there is a place. Apart, because each poll asks.
+    may_wait: AtomicBool,
     /// Set when the bound has been reached, and when a thread was missing: each is told once.
     told_limit: AtomicBool,
     told_lack: AtomicBool,
@@ -66,7 +69,22 @@ impl FileCalls {
     pub(crate) fn new(container: Id, threads: FileThreads, places: Vec<PathBuf>) -> Self {
         let told_limit = AtomicBool::new(false);
         let told_lack = AtomicBool::new(false);
-        Self { container, threads, places, told_limit, told_lack }
+        let may_wait = AtomicBool::new(!places.is_empty());
+        let places = Mutex::new(places);
+        Self { container, threads, places, may_wait, told_limit, told_lack }
+    }
+
+    /// Adds the places of a further process. True if none was known before. One is enough: further
+    /// ones would change nothing, and execs have any number.
+    pub(super) fn add(&self, places: Vec<PathBuf>) -> bool {
+        let mut known = self.places.lock();
+        if places.is_empty() || !known.is_empty() {
+            return false;
+        }
+        *known = places;
+        // Relaxed: publishes no other memory. The process has not been polled yet.
+        self.may_wait.store(true, Ordering::Relaxed);
+        true
     }
 
     pub(super) fn threads(&self) -> FileThreads {
@@ -76,7 +94,7 @@ impl FileCalls {
     /// True if calls may wait for more than a local disk, for a server that does not answer for
     /// example.
     pub(super) fn may_wait(&self) -> bool {
-        !self.places.is_empty()
+        self.may_wait.load(Ordering::Relaxed)
     }
 
     /// Notes that so many of its threads wait in the kernel, and so many of all containers.
@@ -137,10 +155,11 @@ impl FileCalls {
     }
 
     fn places(&self) -> String {
-        if self.places.is_empty() {
+        let places = self.places.lock();
+        if places.is_empty() {
             return "a local file system".to_owned();
         }
-        let places = self.places.iter().map(|place| place.display().to_string());
+        let places = places.iter().map(|place| place.display().to_string());
         places.collect::<Vec<_>>().join(", ")
     }
 }
@@ -166,5 +185,15 @@ mod tests {
         assert_eq!(calls(&["/", "/v"]).places(), "/, /v");
         assert!(calls(&["/v"]).may_wait() && !calls(&[]).may_wait());
         assert_eq!(calls(&[]).places(), "a local file system");
+    }
+
+    #[test]
+    fn first_slow_output_of_an_exec_is_added_and_further_ones_are_not() {
+        let container = Id::parse("id", "c1").unwrap();
+        let calls = FileCalls::new(container, FileThreads::default(), Vec::new());
+        assert!(!calls.add(Vec::new()) && !calls.may_wait());
+        assert!(calls.add(vec!["file:///v/one".into()]) && calls.may_wait());
+        assert!(!calls.add(vec!["file:///v/two".into()]));
+        assert_eq!(calls.places(), "file:///v/one");
     }
 }

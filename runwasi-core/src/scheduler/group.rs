@@ -26,6 +26,7 @@ use std::{
     convert::Infallible,
     future::{Future, pending},
     panic::resume_unwind,
+    path::PathBuf,
     pin::Pin,
     sync::{
         Arc, MutexGuard, OnceLock,
@@ -274,6 +275,16 @@ impl Group {
         container.lane.bound_held(files.threads().limit, files.may_wait());
         // The group of a container's init calls this, once.
         container.files.get_or_init(|| files);
+        self
+    }
+
+    /// Adds places whose calls may wait for more than a local disk to those of the container.
+    pub(crate) fn with_slow(self, places: Vec<PathBuf>) -> Self {
+        if let Some(files) = self.files()
+            && files.add(places)
+        {
+            self.shared.container.lane.bound_held(files.threads().limit, true);
+        }
         self
     }
 

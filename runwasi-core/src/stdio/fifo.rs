@@ -9,10 +9,11 @@
 //! * The content of a FIFO is lost with its last fd. Clients may open their end late: after the
 //!   shim has written and left, or in a thread that is cancelled when they learn of the exit. So
 //!   the guest does not run until a reader is there ([`Output::open`]), and its end is not reported
-//!   until the reader has read ([`Output::drained`]), both for a bounded time.
+//!   until the reader has read ([`Output::drained`]), both for a bounded time. What is unread then,
+//!   without a reader, is kept until the process is deleted: containerd may be restarting.
 //! * The stdin FIFO is opened for reading and, until `CloseIO`, for writing. Its end is seen only
 //!   when containerd closes it and every other writer is gone. `containerd-shim-runc-v2` does the
-//!   same.
+//!   same. An end that was read stays, although a client may open the FIFO once more.
 
 use std::{
     fs::File,
@@ -35,7 +36,7 @@ use super::{
     error::StdioError,
     readiness::{self, Direction},
 };
-use crate::{lock::Mutex, sys};
+use crate::{id::Id, lock::Mutex, sys};
 
 /// Pause between two looks at a FIFO or pipe for its reader.
 pub(super) const READER_POLL: Duration = Duration::from_millis(1);
@@ -53,6 +54,8 @@ struct InputPipe {
     receiver: OnceLock<pipe::Receiver>,
     /// Keeps the stream from ending before `CloseIO`. Locked only to set and to drop it.
     writer: Mutex<Writer>,
+    /// True once the end was read.
+    ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,8 @@ impl Input {
         }
         let receiver = OnceLock::new();
         let writer = Mutex::new(Writer::NotYet);
-        Ok(Self(Some(Arc::new(InputPipe { path: path.to_owned(), receiver, writer }))))
+        let ended = AtomicBool::new(false);
+        Ok(Self(Some(Arc::new(InputPipe { path: path.to_owned(), receiver, writer, ended }))))
     }
 
     /// Opens the FIFO.
@@ -85,10 +89,12 @@ impl Input {
         let open = |source| StdioError::Open { stream: "stdin", path: pipe.path.clone(), source };
         // The receiver first: the kernel refuses a non-blocking writer of a FIFO without a reader.
         let receiver = pipe::OpenOptions::new().open_receiver(&pipe.path).map_err(open)?;
+        // In any case: the kernel tells the end only of a FIFO that has had a writer.
+        let sender = pipe::OpenOptions::new().open_sender(&pipe.path).map_err(open)?;
         let mut writer = pipe.writer.lock();
-        // Not after `CloseIO`, which may come before the start of the process.
+        // Not kept after `CloseIO`, which may come before the start of the process.
         if matches!(*writer, Writer::NotYet) {
-            *writer = Writer::Open(pipe::OpenOptions::new().open_sender(&pipe.path).map_err(open)?);
+            *writer = Writer::Open(sender);
         }
         // A second call keeps the first receiver.
         let _ = pipe.receiver.set(receiver);
@@ -100,25 +106,41 @@ impl Input {
         pipe.receiver
             .get()
             .map(Some)
-            .ok_or_else(|| io::Error::other("stdin is not open before the start"))
+            // Not before the start. With a number, since guests get one.
+            .ok_or_else(|| Errno::IO.into())
     }
 
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(receiver) = self.receiver()? else { return Ok(0) };
-        // Tokio answers without a look at the pipe until it has met an event.
-        match rustix::io::read(receiver, &mut *buffer) {
-            Err(Errno::AGAIN) => receiver.try_read(buffer),
-            read => Ok(read?),
+        if self.has_ended() {
+            return Ok(0);
         }
+        // Tokio answers without a look at the pipe until it has met an event.
+        let read = match rustix::io::read(receiver, &mut *buffer) {
+            Err(Errno::AGAIN) => receiver.try_read(buffer),
+            read => read.map_err(io::Error::from),
+        };
+        if let (Some(pipe), Ok(0)) = (&self.0, &read)
+            && !buffer.is_empty()
+        {
+            pipe.ended.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+
+    /// True once the end was read.
+    fn has_ended(&self) -> bool {
+        // Relaxed: the flag guards no other data.
+        self.0.as_ref().is_some_and(|pipe| pipe.ended.load(Ordering::Relaxed))
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self.receiver()? {
-            Some(receiver) => {
+            Some(receiver) if !self.has_ended() => {
                 let event = || receiver.ready(Direction::Read.interest());
                 readiness::wait(event, || receiver.try_io(|| Direction::Read.look(receiver))).await
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -137,8 +159,8 @@ pub struct Output(Option<Arc<OutputPipe>>);
 #[derive(Debug)]
 struct OutputPipe {
     sender: pipe::Sender,
-    /// True for a FIFO, false for a logger's pipe.
-    is_fifo: bool,
+    /// The container whose logger reads the pipe. Absent for a FIFO.
+    logs: Option<Id>,
     /// The reading end held here. `drained` and `has_no_taker` close it to look for another reader.
     /// Locked for that only.
     reader: Mutex<Option<File>>,
@@ -165,30 +187,31 @@ impl Output {
             // Not refused any more: the reading end held here is open.
             None => pipe::OpenOptions::new().open_sender(path).map_err(failed)?,
         };
-        Ok(Self::of(sender, Some(reader)))
+        Ok(Self::of(sender, Some(reader), None))
     }
 
-    /// Takes over a pipe with a reader.
-    pub(super) fn pipe(sender: pipe::Sender) -> Self {
-        Self::of(sender, None)
+    /// Takes over a pipe that the logger of this container reads.
+    pub(super) fn pipe(sender: pipe::Sender, container: Id) -> Self {
+        Self::of(sender, None, Some(container))
     }
 
-    fn of(sender: pipe::Sender, reader: Option<File>) -> Self {
-        let is_fifo = reader.is_some();
+    fn of(sender: pipe::Sender, reader: Option<File>, logs: Option<Id>) -> Self {
         let reader = Mutex::new(reader);
         let gone = AtomicBool::new(false);
         let written = AtomicBool::new(false);
-        Self(Some(Arc::new(OutputPipe { sender, is_fifo, reader, gone, written })))
+        Self(Some(Arc::new(OutputPipe { sender, logs, reader, gone, written })))
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.0.as_ref().map_or(Ok(bytes.len()), |pipe| pipe.try_write(bytes))
     }
 
-    /// Waits until a reader that is present has read everything.
-    pub(super) async fn drained(&self, deadline: Instant) {
-        if let Some(pipe) = &self.0 {
-            pipe.drained(deadline).await;
+    /// Waits until a reader that is present has read everything. Returns the number of bytes that it
+    /// has not read by the deadline.
+    pub(super) async fn drained(&self, deadline: Instant) -> u64 {
+        match &self.0 {
+            Some(pipe) => pipe.drained(deadline).await,
+            None => 0,
         }
     }
 
@@ -196,6 +219,17 @@ impl Output {
     /// is held here is closed when the pipe is full.
     pub(super) fn has_no_taker(&self) -> bool {
         self.0.as_ref().is_some_and(|pipe| pipe.has_no_taker())
+    }
+
+    /// True if it has output and no other process reads it. For the end of a guest, too. A logger's
+    /// pipe has no name by which another reader could come.
+    pub(super) fn is_left(&self) -> bool {
+        self.0.as_ref().is_some_and(|pipe| pipe.logs.is_none() && pipe.is_left())
+    }
+
+    /// Number of bytes that wait for a reader.
+    pub(super) fn unread(&self) -> u64 {
+        self.0.as_ref().map_or(0, |pipe| pipe.unread())
     }
 
     pub(super) async fn writable(&self) -> io::Result<()> {
@@ -221,8 +255,11 @@ impl OutputPipe {
             // The end of a reader is no reason to end its container. A FIFO has a reader here until
             // the end of the guest. Relaxed: the flags guard no other data.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                if !self.is_fifo && !self.gone.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("a logger is gone: what its container prints is lost");
+                if let Some(container) = &self.logs
+                    && !self.gone.swap(true, Ordering::Relaxed)
+                {
+                    // By name: this is the guest's call, in no span of the container.
+                    tracing::warn!(%container, "a logger is gone: what its container prints is lost");
                 }
                 return Ok(bytes.len());
             }
@@ -240,25 +277,38 @@ impl OutputPipe {
         sys::has_no_reader(&self.sender)
     }
 
-    async fn drained(&self, deadline: Instant) {
+    fn is_left(&self) -> bool {
+        if !self.written.load(Ordering::Relaxed) || self.unread() == 0 {
+            return false;
+        }
+        self.reader.lock().take();
+        sys::has_no_reader(&self.sender)
+    }
+
+    fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.sender).unwrap_or(0)
+    }
+
+    async fn drained(&self, deadline: Instant) -> u64 {
         if self.gone.load(Ordering::Relaxed) || !self.written.load(Ordering::Relaxed) {
-            return;
+            return 0;
         }
         // Closed before the look at the pipe: with this end open there would always be a reader.
         self.reader.lock().take();
-        for spin in 0.. {
-            let unread = rustix::io::ioctl_fionread(&self.sender).unwrap_or(0);
-            // Without a reader there is nothing to wait for: the output is kept for `attach` until
-            // the FIFO is closed.
+        let mut spin = 0;
+        loop {
+            let unread = self.unread();
+            // Without a reader there is nothing to wait for: the output is kept for a later one.
             if unread == 0 || sys::has_no_reader(&self.sender) {
-                return;
+                return 0;
             }
             if spin < DRAIN_SPINS {
+                spin += 1;
                 tokio::task::yield_now().await;
             } else if Instant::now() < deadline {
                 sleep(READER_POLL).await;
             } else {
-                return tracing::warn!(unread, "a reader of the output does not read");
+                return unread;
             }
         }
     }
@@ -289,10 +339,10 @@ mod tests {
     use tokio::time::timeout;
 
     use super::{
-        super::{Drain, Owner, Stdio},
+        super::{Drain, Owner, Stdio, Unread},
         *,
     };
-    use crate::{id::Id, shutdown::Tasks, stdio::paths::StdioPaths};
+    use crate::{shutdown::Tasks, stdio::paths::StdioPaths};
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -302,9 +352,13 @@ mod tests {
         path.to_str().unwrap().to_owned()
     }
 
+    fn id() -> Id {
+        Id::parse("id", "test").unwrap()
+    }
+
     async fn open(stdin: String, stdout: String) -> Result<Stdio, StdioError> {
         let paths = StdioPaths { stdin, stdout, ..StdioPaths::default() };
-        let id = Id::parse("id", "test").unwrap();
+        let id = id();
         let tasks = Tasks::new(SOON);
         Stdio::open(&paths, Owner { container: &id, namespace: &id, tasks: &tasks }).await
     }
@@ -365,18 +419,52 @@ mod tests {
         let stdio = open(String::new(), path.clone()).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
         assert!(
-            timeout(Duration::from_millis(100), stdio.drained(&mut Drain::default()))
+            timeout(Duration::from_millis(100), stdio.drained(&mut Drain::default(), &id()))
                 .await
                 .is_err(),
             "nobody has read yet"
         );
         let mut read = [0; 6];
         reader.read_exact(&mut read).unwrap();
-        timeout(SOON, stdio.drained(&mut Drain::default())).await.unwrap();
+        timeout(SOON, stdio.drained(&mut Drain::default(), &id())).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
         drop(reader);
         // Shorter than the patience with a reader that is present.
-        timeout(SOON, stdio.drained(&mut Drain::default())).await.unwrap();
+        timeout(SOON, stdio.drained(&mut Drain::default(), &id())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn unread_output_is_kept_for_a_reader_after_the_end_and_closed_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let stdio = open(String::new(), path.clone()).await.unwrap();
+        assert!(stdio.unread().is_none(), "nothing was written");
+        stdio.stdout.write_all(b"last words").await.unwrap();
+        let mut unread = stdio.unread().unwrap();
+        drop(stdio);
+        assert!(
+            timeout(Duration::from_millis(50), Unread::read(Some(&mut unread))).await.is_err(),
+            "no reader"
+        );
+        let reader = tokio::task::spawn_blocking(move || std::fs::read(path));
+        timeout(SOON, Unread::read(Some(&mut unread))).await.unwrap();
+        // To its end: the writing end is closed, although the process is not deleted.
+        assert_eq!(timeout(SOON, reader).await.unwrap().unwrap().unwrap(), b"last words");
+    }
+
+    #[tokio::test]
+    async fn output_of_a_reader_that_is_there_is_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let mut reader =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let stdio = open(String::new(), path).await.unwrap();
+        stdio.stdout.write_all(b"unread").await.unwrap();
+        assert!(stdio.unread().is_none());
+        drop(stdio);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"unread");
     }
 
     #[tokio::test]
@@ -417,6 +505,23 @@ mod tests {
         assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 3);
         assert!(timeout(Duration::from_millis(50), stdio.stdin.read(&mut buffer)).await.is_err());
         stdio.close_stdin();
+        assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
+        // As with a shim that has closed the FIFO at its end: nothing comes after it.
+        let again = pipe::OpenOptions::new().open_sender(&path).unwrap();
+        again.writable().await.unwrap();
+        again.try_write(b"def").unwrap();
+        assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn stdin_without_a_client_ends_if_it_is_closed_before_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let stdio = open(fifo(&directory, "in"), String::new()).await.unwrap();
+        let mut buffer = [0; 8];
+        let early = stdio.stdin.try_read(&mut buffer).unwrap_err();
+        assert_eq!(early.raw_os_error(), Some(libc::EIO));
+        stdio.close_stdin();
+        stdio.begin(drop).unwrap();
         assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
     }
 

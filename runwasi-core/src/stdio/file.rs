@@ -1,8 +1,9 @@
 //! Output to a file, for `file://` addresses.
 //!
 //! Written to in the guest's own call: a write to a file waits for no reader. When it returns, the
-//! bytes are in the file. A character device is no such file: a terminal may be full, and then a
-//! write waits for its reader as with a pipe.
+//! bytes are in the file. On a file system that may wait for its server, perhaps for ever, that is
+//! one of the container's file calls ([`crate::scheduler::file_calls`]). A character device is no
+//! such file: a terminal may be full, and then a write waits for its reader as with a pipe.
 
 use std::{
     convert::identity,
@@ -13,13 +14,21 @@ use std::{
     sync::Arc,
 };
 
-use tokio::io::{Interest, unix::AsyncFd};
+use rustix::io::Errno;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime::Handle,
+};
 
 use super::{
     error::StdioError,
     readiness::{self, Direction},
 };
-use crate::{blocking::blocking, sys};
+use crate::{
+    blocking::{blocking, eventually},
+    rootfs::waiting,
+    sys,
+};
 
 /// A file opened for appending, or a device. Clones write to the same one.
 #[derive(Clone, Debug)]
@@ -29,9 +38,36 @@ pub struct Output(Arc<OutputFile>);
 enum OutputFile {
     /// Its writes may wait for a disk, and for nothing else.
     Regular(File),
+    /// Its writes and its close may wait for the server of a file system.
+    Remote(RemoteFile),
     /// Its writes return at once, perhaps with `WouldBlock`. It is not watched if it never does
     /// that: `/dev/null`, for example.
     Device(File, Option<AsyncFd<File>>),
+}
+
+#[derive(Debug)]
+struct RemoteFile {
+    /// `Some` until the drop.
+    file: Option<File>,
+    path: PathBuf,
+}
+
+impl Drop for RemoteFile {
+    fn drop(&mut self) {
+        let file = self.file.take();
+        // A control thread may drop it, which must not wait for the server.
+        match Handle::try_current() {
+            Ok(runtime) => eventually(&runtime, move || drop(file)),
+            Err(_) => drop(file),
+        }
+    }
+}
+
+/// A file as it was found.
+enum Found {
+    Regular(File),
+    Remote(File),
+    Device(File),
 }
 
 impl Output {
@@ -40,17 +76,22 @@ impl Output {
     pub(super) async fn open(stream: &'static str, path: PathBuf) -> Result<Self, StdioError> {
         let named = path.clone();
         // On a blocking thread: the file system may be slow, and control threads must answer.
-        let opened = blocking(move || open(&path), identity).await;
-        let opened = opened.and_then(|(file, is_device)| match is_device {
-            true => watched(&file).map(|watched| OutputFile::Device(file, watched)),
-            false => Ok(OutputFile::Regular(file)),
-        });
+        let opened = match blocking(move || open(&path), identity).await {
+            Ok(Found::Regular(file)) => Ok(OutputFile::Regular(file)),
+            Ok(Found::Remote(file)) => {
+                Ok(OutputFile::Remote(RemoteFile { file: Some(file), path: named.clone() }))
+            }
+            Ok(Found::Device(file)) => {
+                watched(&file).map(|watched| OutputFile::Device(file, watched))
+            }
+            Err(error) => Err(error),
+        };
         let file = opened.map_err(|source| StdioError::Open { stream, path: named, source })?;
         Ok(Self(Arc::new(file)))
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self.file().write(bytes) {
+        match self.file()?.write(bytes) {
             // Not first: a device that is never full may tell no readiness. Once more, so that what
             // is waited for is a change after this attempt.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.watched() {
@@ -70,30 +111,41 @@ impl Output {
 
     /// True if a write may wait for a disk.
     pub(super) fn is_regular(&self) -> bool {
-        matches!(*self.0, OutputFile::Regular(_))
+        matches!(*self.0, OutputFile::Regular(_) | OutputFile::Remote(_))
+    }
+
+    /// Its path, if writes may wait for more than a local disk.
+    pub(super) fn slow(&self) -> Option<&Path> {
+        match &*self.0 {
+            OutputFile::Remote(remote) => Some(&remote.path),
+            OutputFile::Regular(_) | OutputFile::Device(..) => None,
+        }
     }
 
     /// Writes all bytes to a regular file on the blocking pool.
     pub(super) async fn write_all_aside(&self, bytes: Vec<u8>) -> io::Result<()> {
         let output = self.clone();
-        blocking(move || output.file().write_all(&bytes), identity).await
+        blocking(move || output.file()?.write_all(&bytes), identity).await
     }
 
-    fn file(&self) -> &File {
-        let (OutputFile::Regular(file) | OutputFile::Device(file, _)) = &*self.0;
-        file
+    fn file(&self) -> io::Result<&File> {
+        match &*self.0 {
+            OutputFile::Regular(file) | OutputFile::Device(file, _) => Ok(file),
+            // Absent only in the drop.
+            OutputFile::Remote(remote) => Ok(remote.file.as_ref().ok_or(Errno::BADF)?),
+        }
     }
 
     fn watched(&self) -> Option<&AsyncFd<File>> {
         match &*self.0 {
             OutputFile::Device(_, watched) => watched.as_ref(),
-            OutputFile::Regular(_) => None,
+            OutputFile::Regular(_) | OutputFile::Remote(_) => None,
         }
     }
 }
 
-/// Opens a file, and tells if it is a device.
-fn open(path: &Path) -> io::Result<(File, bool)> {
+/// Opens a file of any kind that is written to.
+fn open(path: &Path) -> io::Result<Found> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     }
@@ -107,8 +159,11 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
         .open(path)?;
     // Of the open file, not of the path, which may change in between.
     let kind = file.metadata()?.file_type();
-    if kind.is_file() || kind.is_char_device() {
-        return Ok((file, kind.is_char_device()));
+    if kind.is_char_device() {
+        return Ok(Found::Device(file));
+    }
+    if kind.is_file() {
+        return Ok(if waiting::opened(&file) { Found::Remote(file) } else { Found::Regular(file) });
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"))
 }
@@ -124,9 +179,18 @@ fn watched(device: &File) -> io::Result<Option<AsyncFd<File>>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read, os::fd::AsRawFd};
+    use std::{
+        io::Read,
+        os::fd::{AsFd, AsRawFd},
+    };
 
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use rustix::{
+        fs::{CWD, FileType, Mode, mknodat},
+        mount::{
+            FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string,
+            fsmount, fsopen,
+        },
+    };
     use tokio::time::{Duration, Instant, timeout};
 
     use super::{
@@ -134,7 +198,7 @@ mod tests {
         *,
     };
 
-    async fn device(path: &str) -> streams::Output {
+    async fn opened(path: &str) -> streams::Output {
         let place = StreamTarget::File(path.into());
         streams::Output::open("stdout", place, Instant::now()).await.unwrap()
     }
@@ -142,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn write_to_a_full_terminal_waits_for_its_reader() {
         let (master, slave) = sys::terminal::open().unwrap();
-        let output = device(&format!("/proc/self/fd/{}", slave.as_raw_fd())).await;
+        let output = opened(&format!("/proc/self/fd/{}", slave.as_raw_fd())).await;
         let bytes = vec![b'x'; 1 << 20];
         let write = output.write_all(&bytes);
         tokio::pin!(write);
@@ -166,10 +230,10 @@ mod tests {
 
     #[tokio::test]
     async fn device_that_cannot_be_watched_is_written_to() {
-        let null = device("/dev/null").await;
+        let null = opened("/dev/null").await;
         null.write_all(&[b'x'; 4096]).await.unwrap();
         null.writable().await.unwrap();
-        let error = device("/dev/full").await.write_all(b"x").await.unwrap_err();
+        let error = opened("/dev/full").await.write_all(b"x").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 
@@ -182,6 +246,34 @@ mod tests {
             assert_eq!(output.try_write(text.as_bytes()).unwrap(), text.len());
         }
         assert_eq!(fs::read_to_string(path).unwrap(), "one two");
+    }
+
+    #[tokio::test]
+    async fn write_to_a_disk_that_becomes_full_returns_what_it_took() {
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+        fsconfig_set_string(context.as_fd(), "size", "64k").unwrap();
+        fsconfig_create(context.as_fd()).unwrap();
+        // In no mount table: it goes with its descriptor.
+        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+        let disk = fsmount(context.as_fd(), flags, MountAttrFlags::empty()).unwrap();
+        let output = opened(&format!("/proc/self/fd/{}/log", disk.as_raw_fd())).await;
+        assert_eq!(output.write(&[b'x'; 100_000]).await.unwrap(), 64 << 10);
+        let error = output.write(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[tokio::test]
+    async fn file_of_a_file_system_that_may_wait_is_slow_and_a_local_one_is_not() {
+        let local = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        let output = Output::open("stdout", local.path().to_owned()).await.unwrap();
+        assert_eq!(output.slow(), None);
+        // A file of procfs is none of a local disk either.
+        let path = Path::new("/proc/self/comm");
+        let output = Output::open("stdout", path.to_owned()).await.unwrap();
+        assert_eq!(output.slow(), Some(path));
+        assert!(output.is_regular());
+        // Closed on the blocking pool.
+        drop(output);
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
-//! Output to a logger process, for `binary://` addresses.
+//! Output to a logger process, for `binary://` and `binary-v2://` addresses.
 //!
 //! The protocol is containerd's (`runtime/v2/README.md` there, "Logging", and `pkg/process/io.go`).
 //! The program gets the container in `CONTAINER_ID` and `CONTAINER_NAMESPACE`, reads stdout from
-//! file descriptor 3 and stderr from 4, and closes 5 when it is ready. It ends when both streams
-//! end. It is not a child of this process: its end needs no wait, and it outlives this process to
+//! file descriptor 3 and stderr from 4, and closes 5 when it is ready. That of a `binary-v2://`
+//! address writes a byte to 5 before: one that closes it without, by its end for example, has failed.
+//! It ends when both streams end. It is not a child of this process: its end needs no wait, and it outlives this process to
 //! log the rest of its pipes.
 
 use std::{
@@ -19,8 +20,8 @@ use command_fds::{CommandFdExt, FdMapping};
 use tokio::{net::unix::pipe, time::timeout};
 use url::Url;
 
-use super::{error::StdioError, fifo::Output, owner::Owner};
-use crate::{blocking::blocking, cgroups, sys, task_limits};
+use super::{error::StdioError, fifo::Output, owner::Owner, paths::LOGGER_V2};
+use crate::{blocking::blocking, cgroups, id::Id, sys, task_limits};
 
 /// How long a logger may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,7 +34,8 @@ pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output
         reason: "is no path".into(),
     };
     let program = super::paths::path(uri).ok_or_else(wrong)?;
-    run(command(&program, uri, owner))
+    let tells_readiness = uri.scheme() == LOGGER_V2;
+    run(command(&program, uri, owner), tells_readiness, owner.container)
         .await
         .map_err(|source| StdioError::Logger { program, source })
 }
@@ -56,8 +58,13 @@ fn command(program: &Path, uri: &Url, owner: Owner<'_>) -> Command {
     command
 }
 
-/// Returns when the logger is ready: it has written to the third pipe, or closed it, or ended.
-async fn run(mut command: Command) -> io::Result<(Output, Output)> {
+/// Returns when the logger is ready: it has written to the third pipe, or closed it, or ended. If it
+/// `tells_readiness`, only the first counts.
+async fn run(
+    mut command: Command,
+    tells_readiness: bool,
+    container: &Id,
+) -> io::Result<(Output, Output)> {
     let (stdout, to_stdout) = io::pipe()?;
     let (stderr, to_stderr) = io::pipe()?;
     let (is_ready, ready) = io::pipe()?;
@@ -78,21 +85,26 @@ async fn run(mut command: Command) -> io::Result<(Output, Output)> {
             format!("not ready within {} s", PATIENCE.as_secs()),
         )
     };
-    timeout(PATIENCE, readiness(is_ready)).await.map_err(late)??;
+    let told = timeout(PATIENCE, readiness(is_ready)).await.map_err(late)??;
+    if tells_readiness && !told {
+        return Err(io::Error::other("closed its file descriptor 5 without a byte for ready"));
+    }
     let output = |writer: io::PipeWriter| {
-        io::Result::Ok(Output::pipe(pipe::Sender::from_owned_fd(writer.into())?))
+        let sender = pipe::Sender::from_owned_fd(writer.into())?;
+        io::Result::Ok(Output::pipe(sender, container.clone()))
     };
     Ok((output(to_stdout)?, output(to_stderr)?))
 }
 
-async fn readiness(pipe: PipeReader) -> io::Result<()> {
+/// Waits for the readiness. True if it was told by a byte.
+async fn readiness(pipe: PipeReader) -> io::Result<bool> {
     let receiver = pipe::Receiver::from_owned_fd(pipe.into())?;
     loop {
         receiver.readable().await?;
-        // A byte and the end of the pipe both mean ready, as does the end of the logger.
+        // The end of the pipe may be that of the logger.
         match receiver.try_read(&mut [0]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result.map(drop),
+            result => return result.map(|read| read > 0),
         }
     }
 }
@@ -104,9 +116,18 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::{id::Id, shutdown::Tasks};
+    use crate::shutdown::Tasks;
 
     async fn started(
+        directory: &Path,
+        script: &str,
+        query: &str,
+    ) -> Result<(Output, Output), StdioError> {
+        started_by("binary", directory, script, query).await
+    }
+
+    async fn started_by(
+        scheme: &str,
         directory: &Path,
         script: &str,
         query: &str,
@@ -115,7 +136,7 @@ mod tests {
         fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", directory.display()))
             .unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let uri = Url::parse(&format!("binary://{}?{query}", program.display())).unwrap();
+        let uri = Url::parse(&format!("{scheme}://{}?{query}", program.display())).unwrap();
         let container = Id::parse("id", "c1").unwrap();
         let namespace = Id::parse("id", "n1").unwrap();
         let tasks = Tasks::new(Duration::ZERO);
@@ -161,6 +182,20 @@ mod tests {
         let stdout = crate::stdio::streams::Output::Fifo(stdout);
         for _ in 0..100 {
             timeout(PATIENCE, stdout.write_all(&[b'x'; 4096])).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn logger_of_version_2_is_ready_by_a_byte_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "printf x >&5; exec 5>&-; cat <&3 >out";
+        let (stdout, _stderr) = started_by(LOGGER_V2, directory.path(), script, "").await.unwrap();
+        crate::stdio::streams::Output::Fifo(stdout).write_all(b"to stdout").await.unwrap();
+        becomes(&directory.path().join("out"), "to stdout").await;
+        for script in ["exit 0", "exec 5>&-; cat <&3"] {
+            let failed = started_by(LOGGER_V2, directory.path(), script, "").await;
+            let error = failed.unwrap_err().to_string();
+            assert!(error.contains("a logger") && error.contains("without a byte"), "{error}");
         }
     }
 

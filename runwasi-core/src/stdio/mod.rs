@@ -6,6 +6,7 @@
 //! | a path                       | a pipe: `fifo`      | any process that opens the FIFO        |
 //! | `file:///var/log/x`          | the file: [`file`]  | any reader of the file                 |
 //! | `binary:///bin/logger?k=v`   | a pipe: `logger`    | the logger, one for both streams       |
+//! | `binary-v2:///bin/logger`    | the same            | one that tells its readiness by a byte |
 //! | a terminal and any of these  | a pty: [`terminal`] | the copy of its master in one of these |
 //!
 //! The schemes are those of `containerd-shim-runc-v2` (`pkg/process/io.go` there).
@@ -20,11 +21,16 @@ pub mod pty;
 mod readiness;
 pub mod streams;
 pub mod terminal;
+mod unread;
 
-use std::sync::{Arc, Weak};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
 
 use tokio::time::{Duration, Instant};
 
+pub(crate) use self::unread::Unread;
 use self::{
     error::StdioError,
     owner::Owner,
@@ -32,7 +38,7 @@ use self::{
     streams::{Input, Output},
     terminal::Terminal,
 };
-use crate::engine::signal::Signal;
+use crate::{engine::signal::Signal, id::Id};
 
 /// How long a reader of the output may be late. Clients open their end before or while they request
 /// the container.
@@ -76,7 +82,7 @@ impl Stdio {
             return Ok(Self { stdin: Input::Fifo(stdin), stdout, stderr, terminal: None });
         }
         let (terminal, slave) =
-            Terminal::open(stdin, stdout, owner.tasks).map_err(StdioError::Terminal)?;
+            Terminal::open(stdin, stdout, owner).map_err(StdioError::Terminal)?;
         Ok(Self {
             stdin: Input::Terminal(slave.clone()),
             stdout: Output::Terminal(slave.clone()),
@@ -115,23 +121,41 @@ impl Stdio {
         self.terminal.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
+    /// Addresses of the files whose writes by the guest may wait for more than a local disk.
+    pub(crate) fn slow(&self) -> Vec<PathBuf> {
+        let files = [&self.stdout, &self.stderr].into_iter().filter_map(Output::slow);
+        let mut slow: Vec<_> =
+            files.map(|path| PathBuf::from(format!("file://{}", path.display()))).collect();
+        // Both may go to one file.
+        slow.dedup();
+        slow
+    }
+
     /// Waits, after the guest's end, until the readers of the output have read it and the
     /// output of a terminal has been copied. Returns at once without a reader or without output.
-    /// After [`Drain::hurry`], readers are not waited for.
-    pub(crate) async fn drained(&self, drain: &mut Drain) {
+    /// After [`Drain::hurry`], readers are not waited for. The log names the `container`.
+    pub(crate) async fn drained(&self, drain: &mut Drain, container: &Id) {
         let deadline = drain.deadline();
         // The terminal first: only its copy brings the output to its readers.
         if let Some(terminal) = &self.terminal {
             terminal.drained(deadline).await;
         }
         if !drain.hurried {
-            for output in [&self.stdout, &self.stderr] {
-                output.drained(deadline).await;
-            }
-            if let Some(terminal) = &self.terminal {
-                terminal.output().drained(deadline).await;
+            let terminal = self.terminal.as_ref().map(|terminal| terminal.output());
+            for output in [&self.stdout, &self.stderr].into_iter().chain(terminal) {
+                let unread = output.drained(deadline).await;
+                if unread > 0 {
+                    tracing::warn!(%container, unread, "a reader of the output does not read");
+                }
             }
         }
+    }
+
+    /// The output that no process reads, at the end of the guest.
+    pub(crate) fn unread(&self) -> Option<Unread> {
+        let terminal = self.terminal.as_ref().map(|terminal| terminal.output());
+        let all = [&self.stdout, &self.stderr].into_iter().chain(terminal);
+        Unread::among(all.filter_map(Output::fifo))
     }
 }
 
@@ -188,9 +212,10 @@ mod tests {
     async fn second_wait_for_readers_keeps_the_deadline() {
         let mut drain = Drain::default();
         let stdio = Stdio::default();
-        stdio.drained(&mut drain).await;
+        let id = Id::parse("id", "test").unwrap();
+        stdio.drained(&mut drain, &id).await;
         let first = drain.deadline;
-        stdio.drained(&mut drain).await;
+        stdio.drained(&mut drain, &id).await;
         assert!(first.is_some());
         assert_eq!(drain.deadline, first);
     }

@@ -6,6 +6,9 @@ use url::Url;
 
 use super::error::StdioError;
 
+/// Scheme of loggers that tell their readiness by a byte.
+pub(super) const LOGGER_V2: &str = "binary-v2";
+
 /// The stdio of `Create`, as containerd gives it and expects it back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StdioPaths {
@@ -48,7 +51,7 @@ pub(super) fn place(stream: &'static str, address: &str) -> Result<StreamTarget,
     match scheme {
         "fifo" => Ok(StreamTarget::Fifo(path(&url).ok_or_else(|| wrong("is no path"))?)),
         "file" => Ok(StreamTarget::File(path(&url).ok_or_else(|| wrong("is no path"))?)),
-        "binary" => Ok(StreamTarget::Logger(url)),
+        "binary" | LOGGER_V2 => Ok(StreamTarget::Logger(url)),
         scheme => {
             let what = format!("{stream} {scheme}://");
             Err(StdioError::Unsupported { what, why: "streams are FIFOs, file:// or binary://" })
@@ -75,7 +78,10 @@ mod tests {
         assert_eq!(at("/run/fifo/a%20b"), StreamTarget::Fifo("/run/fifo/a%20b".into()));
         assert_eq!(at("file:///var/log/a%20b"), StreamTarget::File("/var/log/a b".into()));
         assert_eq!(at("fifo:///run/x"), StreamTarget::Fifo("/run/x".into()));
-        assert!(matches!(at("binary:///bin/logger?a=b"), StreamTarget::Logger(_)));
+        for scheme in ["binary", "binary-v2"] {
+            let target = place("stdout", &format!("{scheme}:///bin/logger?a=b")).unwrap();
+            assert!(matches!(target, StreamTarget::Logger(_)), "{scheme}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use rustix::io::Errno;
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::readiness::{self, Direction};
@@ -32,7 +33,8 @@ impl Slave {
 
     pub(super) fn open(&self) -> io::Result<Arc<AsyncFd<File>>> {
         // Cloned: no lock is held while a call waits. A call under way keeps the fd open.
-        self.0.lock().clone().ok_or_else(|| io::Error::other("the terminal is closed"))
+        // With a number, since guests get one: that of a terminal after its hangup.
+        self.0.lock().clone().ok_or_else(|| Errno::IO.into())
     }
 
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -1,7 +1,8 @@
 //! The streams of a guest, of any kind: FIFO, file or terminal.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::{error::StdioError, fifo, file, paths::StreamTarget, pty::Slave};
@@ -100,13 +101,34 @@ impl Output {
     /// written bytes have left the guest for good, and nothing has to be flushed at its end.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.try_write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+            let written = self.write(bytes).await?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// Does the same up to the first error, and returns the number of bytes that were written before
+    /// it: some are in a file on a disk that is full now. The next write meets the error again.
+    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            let result = match self.try_write(&bytes[written..]) {
+                Ok(count @ 1..) => {
+                    written += count;
+                    continue;
+                }
+                // Of a device: to try again could be for ever.
+                Ok(0) => Err(Errno::IO.into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) => {}
+                Err(_) if written > 0 => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Does the same on a control thread, which must not wait for a disk.
@@ -141,16 +163,34 @@ impl Output {
         matches!(self, Self::Terminal(_))
     }
 
+    /// The FIFO or a logger's pipe.
+    pub(super) fn fifo(&self) -> Option<&fifo::Output> {
+        match self {
+            Self::Fifo(fifo) => Some(fifo),
+            Self::File(_) | Self::Terminal(_) => None,
+        }
+    }
+
+    /// Path of its file, if writes may wait for more than a local disk.
+    pub(super) fn slow(&self) -> Option<&Path> {
+        match self {
+            Self::File(file) => file.slow(),
+            Self::Fifo(_) | Self::Terminal(_) => None,
+        }
+    }
+
     /// True if it takes nothing more, since it is full and no process reads it. To be called at the
     /// end of a guest.
     pub(super) fn has_no_taker(&self) -> bool {
         matches!(self, Self::Fifo(fifo) if fifo.has_no_taker())
     }
 
-    pub(super) async fn drained(&self, deadline: Instant) {
-        // A file needs no reader. The copy of a terminal is waited for at its master.
-        if let Self::Fifo(fifo) = self {
-            fifo.drained(deadline).await;
+    /// Waits for its reader. Returns the number of bytes that are left at the deadline.
+    pub(super) async fn drained(&self, deadline: Instant) -> u64 {
+        match self {
+            Self::Fifo(fifo) => fifo.drained(deadline).await,
+            // A file needs no reader. The copy of a terminal is waited for at its master.
+            Self::File(_) | Self::Terminal(_) => 0,
         }
     }
 }

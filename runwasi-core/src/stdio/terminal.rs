@@ -27,10 +27,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     error::StdioError,
     fifo,
+    owner::Owner,
     pty::{Size, Slave},
     streams::Output,
 };
-use crate::{engine::signal::Signal, lock::Mutex, shutdown::Tasks, sys};
+use crate::{
+    engine::signal::Signal,
+    id::Id,
+    lock::Mutex,
+    shutdown::Tasks,
+    sys::{self, terminal::TypedSignals},
+};
 
 /// Bytes copied at once: the kernel moves at most 4 KiB of a terminal at a time.
 const CHUNK: usize = 4 << 10;
@@ -42,6 +49,8 @@ pub struct Terminal {
     slave: Arc<Slave>,
     input: fifo::Input,
     output: Output,
+    /// The container, for the log.
+    container: Id,
     tasks: Tasks,
     /// Guard of `copied`, for the first `begin` to take. Dropped, it marks the output as copied.
     unbegun: Mutex<Option<DropGuard>>,
@@ -57,7 +66,7 @@ impl Terminal {
     pub(super) fn open(
         input: fifo::Input,
         output: Output,
-        tasks: &Tasks,
+        owner: Owner<'_>,
     ) -> io::Result<(Self, Arc<Slave>)> {
         let (master, slave) = sys::terminal::open()?;
         let slave = Arc::new(Slave(Mutex::new(Some(Arc::new(sys::watch(slave)?)))));
@@ -70,7 +79,8 @@ impl Terminal {
             slave: slave.clone(),
             input,
             output,
-            tasks: tasks.clone(),
+            container: owner.container.clone(),
+            tasks: owner.tasks.clone(),
             unbegun,
             stop,
             copied,
@@ -88,9 +98,10 @@ impl Terminal {
         let Some(copied) = unbegun else { return Ok(()) };
         let master = self.master.clone();
         let output = self.output.clone();
+        let container = self.container.clone();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            stop.run_until_cancelled(copy_out(&master, &output)).await;
+            stop.run_until_cancelled(copy_out(&master, &output, &container)).await;
             // Wakes `drained`, which waits for the end of the copying.
             drop(copied);
         });
@@ -159,7 +170,7 @@ impl Drop for Terminal {
 }
 
 /// Copies printed output to its end.
-async fn copy_out(master: &AsyncFd<File>, output: &Output) {
+async fn copy_out(master: &AsyncFd<File>, output: &Output, container: &Id) {
     let mut buffer = vec![0; CHUNK];
     let mut lost = false;
     // The kernel answers `EIO` once the slave is closed and everything has been read.
@@ -171,7 +182,7 @@ async fn copy_out(master: &AsyncFd<File>, output: &Output) {
         {
             // A full disk, for example. Copying goes on: otherwise the guest would wait for its
             // terminal for ever. Logged once.
-            tracing::warn!(%error, "what is printed on a terminal is lost");
+            tracing::warn!(%container, %error, "what is printed on a terminal is lost");
         }
     }
 }
@@ -183,6 +194,7 @@ async fn copy_in(
     interrupt: impl Fn(Signal),
 ) -> io::Result<()> {
     let keys = sys::terminal::keys(master.get_ref())?;
+    let mut signals = TypedSignals::new(keys);
     let mut buffer = vec![0; CHUNK];
     loop {
         input.readable().await?;
@@ -199,7 +211,7 @@ async fn copy_in(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             taken => taken?,
         };
-        typed.iter().filter_map(|key| keys.signal(*key)).for_each(&interrupt);
+        typed.iter().filter_map(|key| signals.of(*key)).for_each(&interrupt);
         write_all(master, &typed[taken..]).await?;
     }
 }
@@ -223,6 +235,12 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(5);
 
+    fn terminal(input: fifo::Input, output: Output) -> (Terminal, Arc<Slave>) {
+        let id = Id::parse("id", "test").unwrap();
+        let owner = Owner { container: &id, namespace: &id, tasks: &Tasks::new(SOON) };
+        Terminal::open(input, output, owner).unwrap()
+    }
+
     /// A terminal and the client's ends of its FIFOs.
     struct Fixture {
         terminal: Terminal,
@@ -244,7 +262,7 @@ mod tests {
             let output =
                 Output::Fifo(fifo::Output::open("stdout", &stdout, Instant::now()).await.unwrap());
             let input = fifo::Input::find(&stdin).unwrap();
-            let (terminal, slave) = Terminal::open(input, output, &Tasks::new(SOON)).unwrap();
+            let (terminal, slave) = terminal(input, output);
             let (sender, signals) = mpsc::channel();
             terminal.begin(move |signal| sender.send(signal).unwrap()).unwrap();
             let typing = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
@@ -310,6 +328,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn key_after_ctrl_v_is_text() {
+        let fixture = Fixture::new().await;
+        // The pair may come in two pieces.
+        fixture.types("a\x16").await;
+        fixture.sees("a^\x08").await;
+        fixture.types("\x03b\x16\x16\x03c\r").await;
+        assert_eq!(fixture.reads().await, "c\n");
+        let signals: Vec<u32> = fixture.signals.try_iter().map(Signal::number).collect();
+        assert_eq!(signals, [2], "that of the second ^C, after a literal ^V");
+    }
+
+    #[tokio::test]
     async fn closed_stdin_ends_a_begun_line_and_then_the_input() {
         let mut fixture = Fixture::new().await;
         fixture.types("begun").await;
@@ -329,7 +359,8 @@ mod tests {
         Output::Terminal(fixture.slave.clone()).write_all(lines.as_bytes()).await.unwrap();
         timeout(SOON, fixture.terminal.drained(Instant::now() + SOON)).await.unwrap();
         fixture.sees(&lines.replace('\n', "\r\n")).await;
-        fixture.slave.try_write(b"late").unwrap_err();
+        let late = fixture.slave.try_write(b"late").unwrap_err();
+        assert_eq!(late.raw_os_error(), Some(libc::EIO));
     }
 
     #[tokio::test]
@@ -339,7 +370,7 @@ mod tests {
         let place = StreamTarget::File(path.clone());
         let output = Output::open("stdout", place, Instant::now()).await.unwrap();
         let input = fifo::Input::default();
-        let (terminal, slave) = Terminal::open(input, output, &Tasks::new(SOON)).unwrap();
+        let (terminal, slave) = terminal(input, output);
         terminal.begin(|_| ()).unwrap();
         let bytes = vec![b'x'; 100_000];
         timeout(SOON, Output::Terminal(slave).write_all(&bytes)).await.unwrap().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io,
+    io, mem,
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
 };
 
@@ -49,15 +49,35 @@ pub(crate) struct Keys {
     pub(crate) end: u8,
     interrupt: u8,
     quit: u8,
+    /// Makes the next key text, by default ^V.
+    literal: u8,
 }
 
-impl Keys {
-    /// The signal of a key, if it has one.
-    pub(crate) fn signal(&self, key: u8) -> Option<Signal> {
+/// Finds the signals among typed keys, as the line discipline does.
+#[derive(Debug)]
+pub(crate) struct TypedSignals {
+    keys: Keys,
+    /// True if the next key is text.
+    is_text: bool,
+}
+
+impl TypedSignals {
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self { keys, is_text: false }
+    }
+
+    /// The signal of the next key, if it has one.
+    pub(crate) fn of(&mut self, key: u8) -> Option<Signal> {
+        if mem::take(&mut self.is_text) {
+            return None;
+        }
         match key {
-            key if key == self.interrupt => Signal::new(libc::SIGINT.unsigned_abs()),
-            key if key == self.quit => Signal::new(libc::SIGQUIT.unsigned_abs()),
-            _ => None,
+            key if key == self.keys.interrupt => Signal::new(libc::SIGINT.unsigned_abs()),
+            key if key == self.keys.quit => Signal::new(libc::SIGQUIT.unsigned_abs()),
+            key => {
+                self.is_text = key == self.keys.literal;
+                None
+            }
         }
     }
 }
@@ -69,5 +89,6 @@ pub(crate) fn keys(master: impl AsFd) -> io::Result<Keys> {
         end: keys[SpecialCodeIndex::VEOF],
         interrupt: keys[SpecialCodeIndex::VINTR],
         quit: keys[SpecialCodeIndex::VQUIT],
+        literal: keys[SpecialCodeIndex::VLNEXT],
     })
 }

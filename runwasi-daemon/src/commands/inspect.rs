@@ -207,6 +207,10 @@ pub(super) fn warnings(row: &Row<'_>, container: &ContainerReport) -> Vec<String
     if container.state == "paused" {
         warnings.push("it is paused: its guest does not run".to_owned());
     }
+    if container.more_execs > 0 {
+        let more = container.more_execs;
+        warnings.push(format!("{more} more execs are not shown: their client never deletes them"));
+    }
     let Some(usage) = &container.usage else { return warnings };
     if usage.kills > 0 {
         warnings.push(format!("{} processes were ended at the memory limit", usage.kills));
@@ -286,6 +290,7 @@ mod tests {
             artifact: "/app\u{1b}.wasm".into(),
             digest: "sha256:00".into(),
             usage: Some(usage),
+            more_execs: 3,
             ..ContainerReport::default()
         }
     }
@@ -350,6 +355,7 @@ mod tests {
                 "config     not read: gone\n",
                 "warning    its daemon 7 is retired: a restart of the pod moves it\n",
                 "warning    it is paused: its guest does not run\n",
+                "warning    3 more execs are not shown: their client never deletes them\n",
                 "warning    its memory is above nine tenths of the limit\n",
                 "warning    its CPU quota is used up in most periods\n",
             ] {
@@ -357,7 +363,7 @@ mod tests {
             }
             let json = container_and_place(&row, container, &config);
             assert_eq!(json["usage"]["memory_limit_bytes"], 64 << 20);
-            assert_eq!(json["warnings"].as_array().unwrap().len(), 4);
+            assert_eq!(json["warnings"].as_array().unwrap().len(), 5);
             assert_eq!(json["config_error"], "gone");
             let sandbox = sandbox_text(&row, 62_000);
             assert!(sandbox.contains("container  app (paused)\n"), "{sandbox}");

@@ -162,6 +162,9 @@ pub struct ContainerReport {
     /// Its execs.
     #[prost(message, repeated, tag = "10")]
     pub execs: Vec<ExecReport>,
+    /// Number of further execs, for which the message has no room.
+    #[prost(uint32, tag = "14")]
+    pub more_execs: u32,
     /// Its usage. Absent if a delegate knows it.
     #[prost(message, optional, tag = "11")]
     pub usage: Option<UsageReport>,

@@ -99,11 +99,7 @@ impl Standard {
     /// Writes all bytes and `waits` for their room, or those for which there is room.
     pub(crate) async fn write(&self, bytes: &[u8], waits: bool) -> io::Result<usize> {
         let Self::Output(Stdout { output, .. }) = self else { return Err(bad()) };
-        if waits {
-            output.write_all(bytes).await.map(|()| bytes.len())
-        } else {
-            output.try_write(bytes)
-        }
+        if waits { output.write(bytes).await } else { output.try_write(bytes) }
     }
 }
 

@@ -1,5 +1,5 @@
-//! A FUSE file system of the test's own whose file is there, but whose reads are never answered, as those of a server that is
-//! away; used by `files`.
+//! A FUSE file system of the test's own whose file is there, but whose reads and writes are never answered, as those of a server
+//! that is away; used by `files`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -19,6 +19,7 @@ const FORGET: u32 = 2;
 const GETATTR: u32 = 3;
 const OPEN: u32 = 14;
 const READ: u32 = 15;
+const WRITE: u32 = 16;
 const STATFS: u32 = 17;
 const RELEASE: u32 = 18;
 const FLUSH: u32 = 25;
@@ -63,8 +64,8 @@ impl Hung {
         Ok(Self { directory: directory.to_owned(), hung, over, server: Some(server) })
     }
 
-    /// How many reads wait for an answer, or have waited.
-    pub fn reads(&self) -> usize {
+    /// How many reads and writes wait for an answer, or have waited. Of writes the kernel sends one at a time.
+    pub fn calls(&self) -> usize {
         self.hung.load(Ordering::SeqCst)
     }
 }
@@ -111,7 +112,7 @@ fn answer(request: &[u8], hung: &AtomicUsize) -> Option<Vec<u8>> {
         OPEN | OPENDIR => words(&[1, 0, DIRECT_IO, 0]),
         RELEASE | RELEASEDIR | FLUSH => Vec::new(),
         STATFS => vec![0; 80],
-        READ => {
+        READ | WRITE => {
             hung.fetch_add(1, Ordering::SeqCst);
             return None;
         }

@@ -46,6 +46,7 @@ runwasi_tests::suite! { runwasi_tests::check_pods: shared_wasmtime = Wasmtime, s
     network:
         server_in_a_pod_answers_at_the_pods_address;
     recovery:
+        log_has_what_was_printed_at_the_end_while_containerd_was_away
         pod_is_removed_after_what_served_it_was_killed;
     scale:
         many_pods_at_once_run_and_leave_nothing

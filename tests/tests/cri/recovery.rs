@@ -1,7 +1,7 @@
 //! Pods whose containerd, shim or node daemon went away under them; the cases are listed in `main.rs`.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use runwasi_tests::cri::messages::{ContainerState, PodState};
@@ -49,6 +49,30 @@ pub(crate) fn log_has_every_line_over_a_restart_of_containerd(pods: &mut Pods) -
     for (line, number) in text.lines().zip(1..) {
         ensure!(line.ends_with(&format!(" stdout F tick {number}")), "a line is missing: {text}");
     }
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+/// runc's shim loses it.
+pub(crate) fn log_has_what_was_printed_at_the_end_while_containerd_was_away(
+    pods: &mut Pods,
+) -> Result<()> {
+    let pod = pods.run("late")?;
+    let begin = Instant::now();
+    // Prints after five seconds, and ends.
+    let container = pods.start_in(&pod, "late", &["timer", "5000", "1"])?;
+    let log = pods.status(&container)?.log_path;
+    pods.fixture.stop()?;
+    poll_until("its end", Duration::from_secs(20), || {
+        (begin.elapsed() > Duration::from_secs(7)).then_some(())
+    })?;
+    pods.fixture.start_again()?;
+    pods.cri.becomes_ready()?;
+    ensure!(pods.becomes(&container, ContainerState::Exited)?.exit_code == 0);
+    let line = poll_until("a line in the log", Duration::from_secs(20), || {
+        fs::read_to_string(&log).ok().filter(|log| log.ends_with('\n'))
+    })?;
+    ensure!(line.lines().count() == 1 && line.contains(" stdout F "), "{line:?}");
     pods.finish(&pod)?;
     pods.becomes_clean()
 }

@@ -204,7 +204,7 @@ pub(crate) fn file_on_a_hung_file_system_holds_only_its_reader(c: &mut Container
             let name = format!("hung{uid}-{n}");
             ids.push(pod.reader(c, dir.path(), &name, ("hung", "f"), uid)?);
         }
-        poll_until("every reader waits", SOON, || (hung.reads() >= ids.len()).then_some(()))?;
+        poll_until("every reader waits", SOON, || (hung.calls() >= ids.len()).then_some(()))?;
         pod.answers(c)?;
         end(c, &ids)?;
         pod.answers(c)?;
@@ -225,9 +225,37 @@ pub(crate) fn hung_file_system_below_a_volume_holds_only_its_reader(
         let place = ("volume", "data/f");
         ids.push(pod.reader(c, dir.path(), &format!("below{n}"), place, 1000)?);
     }
-    poll_until("every reader waits", SOON, || (hung.reads() >= ids.len()).then_some(()))?;
+    poll_until("every reader waits", SOON, || (hung.calls() >= ids.len()).then_some(()))?;
     pod.answers(c)?;
     end(c, &ids)?;
+    drop(hung);
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn output_to_a_hung_file_system_holds_only_its_guests(c: &mut Containers) -> Result<()> {
+    let pod = Pod::new(c);
+    let dir = volume()?;
+    let hung = Hung::mount(&dir.path().join("hung"))?;
+    let uri = format!("file://{}", dir.path().join("hung/f").display());
+    let mut ids = Vec::new();
+    for n in 0..attackers() {
+        let id = c.id(&format!("log{n}"));
+        c.detached_with(&pod.flags(&["--log-uri", &uri]), &id, &["daemon"])?;
+        ids.push(id);
+    }
+    poll_until("a write waits", SOON, || (hung.calls() > 0).then_some(()))?;
+    pod.answers(c)?;
+    end(c, &ids)?;
+    // Without such a file for its init.
+    let id = c.id("host");
+    c.detached_with(&pod.flags(&[]), &id, &["sleep", "1000"])?;
+    let program = [c.runtime.guest(), "daemon"];
+    for n in 0..attackers() {
+        let flags = ["--detach", "--log-uri", &uri];
+        c.exec_command(&flags, &id, &format!("e{n}"), &program).run()?.ok()?;
+    }
+    pod.answers(c)?;
+    end(c, &[id])?;
     drop(hung);
     c.fixture.becomes_clean()
 }
@@ -282,7 +310,7 @@ pub(crate) fn container_holds_no_more_threads_than_its_setting_allows(
         log.lines().any(|line| line.contains(&id) && line.contains(wanted)).then_some(())
     })
     .with_context(|| format!("no warning with {id} and {wanted}"))?;
-    ensure!(hung.reads() == 2, "{} reads at once", hung.reads());
+    ensure!(hung.calls() == 2, "{} reads at once", hung.calls());
     // Others of the node have threads.
     pod.answers(c)?;
     end(c, std::slice::from_ref(&id))?;

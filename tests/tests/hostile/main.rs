@@ -103,6 +103,7 @@ runwasi_tests::suite! { runwasi_tests::check_alone: files_wasmtime = Wasmtime, f
         file_under_a_lease_of_another_process_holds_no_worker
         file_on_a_hung_file_system_holds_only_its_reader
         hung_file_system_below_a_volume_holds_only_its_reader
+        output_to_a_hung_file_system_holds_only_its_guests
         cpu_of_file_calls_is_charged_to_the_container;
 }}
 
@@ -110,7 +111,8 @@ runwasi_tests::suite! { runwasi_tests::check_alone: files_wasmtime = Wasmtime, f
 runwasi_tests::suite! { runwasi_tests::check_alone: files_component_wasmtime = WasmtimeComponent, files_component_wasmtimed = WasmtimedComponent; {
     files:
         file_under_a_lease_of_another_process_holds_no_worker
-        file_on_a_hung_file_system_holds_only_its_reader;
+        file_on_a_hung_file_system_holds_only_its_reader
+        output_to_a_hung_file_system_holds_only_its_guests;
 }}
 
 runwasi_tests::suite! { crate::files::check_few_threads: held_wasmtime = Wasmtime, held_wasmtimed = Wasmtimed; {

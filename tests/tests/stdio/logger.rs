@@ -84,9 +84,15 @@ pub(crate) fn missing_logger_is_refused(c: &mut Containers) -> Result<()> {
 /// What it prints then is lost; a native guest would wait for ever once the pipe is full.
 pub(crate) fn guest_outlives_its_logger(c: &mut Containers) -> Result<()> {
     let (_, uri) = logger(c, "exec 5>&-; head -c 5 <&3 >begin")?;
-    c.run_command(&["--rm", "--log-uri", &uri], &c.id("much"), &["bytes", "3000000"])
-        .run()?
-        .ok()?;
+    let id = c.id("much");
+    c.run_command(&["--rm", "--log-uri", &uri], &id, &["bytes", "3000000"]).run()?.ok()?;
+    // With the name of its container: a node has many.
+    let name = format!("container={id}");
+    poll_until("the loss in the log", Duration::from_secs(20), || {
+        let log = c.fixture.log() + &c.fixture.daemon().map(|it| it.log()).unwrap_or_default();
+        let told = |line: &str| line.contains("a logger is gone") && line.contains(&name);
+        log.lines().any(told).then_some(())
+    })?;
     c.fixture.becomes_clean()
 }
 
@@ -101,5 +107,19 @@ pub(crate) fn logger_that_never_becomes_ready_is_refused(c: &mut Containers) -> 
     // It is no child of the shim's: nobody but the system's init had to wait for it.
     let parent = Command::new("ps").args(["-o", "ppid=", "-p", &pid.to_string()]).run()?.out();
     ensure!(["", "1"].contains(&parent.trim()), "its parent is {parent}");
+    c.fixture.becomes_clean()
+}
+
+/// The address is one of containerd 2.2, which hands it on unread, as all versions do.
+pub(crate) fn logger_of_version_2_tells_its_readiness(c: &mut Containers) -> Result<()> {
+    let (directory, uri) = logger(c, &format!("printf x >&5; {COPY}"))?;
+    let uri = uri.replace("binary://", "binary-v2://");
+    c.run_command(&["--rm", "--log-uri", &uri], &c.id("ready"), &["echo", "heard"]).run()?.ok()?;
+    becomes(&directory.join("out"), "heard\n")?;
+    // One that fails before it is ready.
+    logger(c, "exit 0")?;
+    let run = c.run_command(&["--rm", "--log-uri", &uri], &c.id("failed"), &["echo", "lost"]);
+    let said = run.run()?.refused()?;
+    ensure!(said.contains("without a byte for ready"), "{said}");
     c.fixture.becomes_clean()
 }

@@ -36,6 +36,7 @@ runwasi_tests::suite! { wasm_only_wasmtime = Wasmtime, wasm_only_wasmtimed = Was
         address_that_means_nothing_is_refused;
     logger:
         guest_outlives_its_logger
+        logger_of_version_2_tells_its_readiness
         logger_that_never_becomes_ready_is_refused;
 }}
 
