@@ -5,7 +5,7 @@
 //!        ─▶ serve ─▶ ready ─▶ retire the predecessors
 //! SIGTERM, SIGINT: drain; a second one: exit at once
 //! SIGUSR2: retire
-//! SIGHUP: nothing
+//! SIGHUP, SIGUSR1: nothing
 //! ```
 
 use std::{
@@ -343,7 +343,7 @@ async fn follow(
         };
         match (received, draining) {
             (Received::Retire, _) => daemon.retire(Retirement::Replaced),
-            (Received::Hangup, _) => tracing::info!("SIGHUP is ignored"),
+            (Received::Nothing(signal), _) => tracing::info!("{signal} is ignored"),
             (Received::Leave, None) => {
                 supervisor.stopping();
                 let sandboxes = daemon.drain();
@@ -361,8 +361,10 @@ async fn follow(
 enum Received {
     Leave,
     Retire,
-    /// The terminal that the daemon was started from is closed, which must end no container.
-    Hangup,
+    /// A signal of this name that must end no container. SIGHUP: the terminal that the daemon was
+    /// started from is closed. SIGUSR1: containerd and its shims dump their stacks, and who asks all
+    /// of them for that reaches this process, too.
+    Nothing(&'static str),
 }
 
 /// The signals that a daemon handles.
@@ -370,6 +372,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    dump: Signal,
     retire: Signal,
 }
 
@@ -380,6 +383,7 @@ impl Signals {
             terminate: catch(SignalKind::terminate(), "SIGTERM")?,
             interrupt: catch(SignalKind::interrupt(), "SIGINT")?,
             hangup: catch(SignalKind::hangup(), "SIGHUP")?,
+            dump: catch(SignalKind::user_defined1(), "SIGUSR1")?,
             retire: catch(SignalKind::user_defined2(), "SIGUSR2")?,
         })
     }
@@ -388,7 +392,8 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Received::Leave,
             _ = self.interrupt.recv() => Received::Leave,
-            _ = self.hangup.recv() => Received::Hangup,
+            _ = self.hangup.recv() => Received::Nothing("SIGHUP"),
+            _ = self.dump.recv() => Received::Nothing("SIGUSR1"),
             _ = self.retire.recv() => Received::Retire,
         }
     }

@@ -10,6 +10,7 @@
 //! | SIGUSR2 (restart) | the current one gets SIGUSR2 and retires | exits at once |
 //! | SIGHUP, or a host's "reload" | a new one starts and retires the current one | goes on |
 //! | SIGABRT (watchdog) | current and starting one get SIGKILL | exits with a failure |
+//! | SIGUSR1 (containerd's for a dump of its stacks) | | goes on |
 //!
 //! A new host that fails changes nothing. Hosts are started by the path of the program, so a reload
 //! also brings in a new version. `KillMode=process` makes systemd leave the hosts of an exited
@@ -106,6 +107,7 @@ impl Guard {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut restart = signal(SignalKind::user_defined2())?;
         let mut reload = signal(SignalKind::hangup())?;
+        let mut dump = signal(SignalKind::user_defined1())?;
         let mut watchdog = signal(SignalKind::from_raw(libc::SIGABRT))?;
         let mut children = signal(SignalKind::child())?;
         self.starting = Some(self.start()?);
@@ -116,6 +118,7 @@ impl Guard {
                 _ = restart.recv() => return Ok(self.leave_hosts()),
                 _ = watchdog.recv() => return Ok(self.kill_current()),
                 _ = reload.recv() => self.reload(),
+                _ = dump.recv() => {}
                 _ = children.recv() => {
                     if let Some(code) = self.reap() {
                         return Ok(code);
