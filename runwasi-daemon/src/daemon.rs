@@ -54,6 +54,7 @@ use crate::{
             StatusRequest,
         },
     },
+    others,
     reclaim::Reclaim,
     report::{self, Facts, Moment},
     sandboxes::{Sandboxes, ServedSandbox},
@@ -95,6 +96,8 @@ pub struct Daemon {
     retired: CancellationToken,
     /// Cancelled when another daemon takes them in its place.
     replaced: CancellationToken,
+    /// Cancelled when this daemon was drained and all others have ended.
+    outlived: CancellationToken,
     /// Cancelled when sandboxes that are being created must not be served either.
     draining: CancellationToken,
     /// Series of this process.
@@ -106,7 +109,7 @@ pub struct Daemon {
 pub(crate) enum Retirement {
     /// A successor takes them, and the addresses that only one daemon can have.
     Replaced,
-    /// No daemon does, until one is started: this one keeps what it serves.
+    /// No daemon does, until one is started: this one keeps what it serves, and outlives the others.
     Drained,
 }
 
@@ -241,6 +244,7 @@ impl Daemon {
             served: AtomicUsize::default(),
             retired,
             replaced: CancellationToken::default(),
+            outlived: CancellationToken::default(),
             draining,
             exposition,
         }))
@@ -466,20 +470,38 @@ impl Daemon {
         self.journal.read(request).await
     }
 
-    /// Takes no new sandboxes from now on. The daemon exits when the last one has ended.
-    pub(crate) fn retire(&self, retirement: Retirement) {
-        if !self.retired.is_cancelled() {
+    /// Takes no new sandboxes from now on. The daemon exits when the last one has ended; without a
+    /// successor, when all other daemons have ended, too.
+    pub(crate) fn retire(self: &Arc<Self>, retirement: Retirement) {
+        let is_first = !self.retired.is_cancelled();
+        if is_first {
             tracing::info!(
                 sandboxes = self.sandboxes.all().len(),
                 "retired: leaving with the last sandbox"
             );
             self.journal.note_daemon("retire", format!("pid {}", std::process::id()));
         }
-        // First: who sees `retired` asks for this one.
-        if retirement == Retirement::Replaced {
-            self.replaced.cancel();
+        match retirement {
+            // First: who sees `retired` asks for this one.
+            Retirement::Replaced => self.replaced.cancel(),
+            Retirement::Drained if is_first => self.tasks.spawn(self.clone().outlive_others()),
+            Retirement::Drained => {}
         }
         self.retired.cancel();
+        self.stop_if_done();
+    }
+
+    /// Lets a drained daemon leave when the other daemons of now have ended. A later one is a
+    /// successor, which replaces it.
+    async fn outlive_others(self: Arc<Self>) {
+        // An error: the directory has gone, and with it all that could be waited for.
+        let sockets = self.state.others().unwrap_or_default();
+        tokio::select! {
+            () = others::ended(sockets) => {}
+            () = self.replaced() => return,
+            () = self.tasks.stopped() => return,
+        }
+        self.outlived.cancel();
         self.stop_if_done();
     }
 
@@ -552,7 +574,11 @@ impl Daemon {
         // Both are needed: the counter lacks sandboxes that are being created, the map those that
         // are ending.
         let none_left = self.served.load(Ordering::SeqCst) == 0 && self.sandboxes.is_empty();
-        if self.retired.is_cancelled() && none_left {
+        // A drained daemon stays for the others: see `others`.
+        let may_leave = [&self.replaced, &self.outlived, &self.draining]
+            .into_iter()
+            .any(CancellationToken::is_cancelled);
+        if self.retired.is_cancelled() && may_leave && none_left {
             self.tasks.stop();
         }
     }

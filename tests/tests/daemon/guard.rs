@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::ask::command;
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::shim::LIMIT;
 use runwasi_tests::{Containerd, Containers, Runtime, Ticks, check_with, poll_until, proc};
@@ -119,6 +120,25 @@ fn stop_after_a_reload_ends_the_guests_of_all_daemons() {
         ensure!(!proc::alive(first) && !proc::alive(second), "a daemon outlived its guard");
         c.is_taken_away(&old)?;
         c.is_taken_away(&new)?;
+        c.fixture.becomes_clean()
+    });
+}
+
+/// systemd starts no daemon while the service is there, and stops what it knows.
+#[test]
+fn drained_daemon_keeps_its_guard_for_the_one_before_it() {
+    guarded(|c| {
+        let id = c.id("old");
+        c.detached(&id, &["sleep", "100"])?;
+        let first = host(c)?;
+        c.fixture.daemon()?.reload()?.ok()?;
+        let late = command(c, &["drain", "--timeout", "1"]).run()?.status_is(1)?;
+        ensure!(late.err().contains("1 sandboxes of 2 daemons"), "{late}");
+        ensure!(c.fixture.daemon()?.is_running(), "the guard left a daemon that it had started");
+        ensure!(proc::alive(first));
+        ensure!(c.fixture.daemon()?.terminate()? == 0);
+        ensure!(!proc::alive(first), "a daemon outlived its guard");
+        c.is_taken_away(&id)?;
         c.fixture.becomes_clean()
     });
 }

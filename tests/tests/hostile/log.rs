@@ -179,7 +179,9 @@ fn all_go_on_after(c: &mut Containers, signal: Signal) -> Result<()> {
     c.fixture.becomes_clean()
 }
 
-pub(crate) fn signals_for_a_closed_terminal_and_a_dump_end_no_shim(c: &mut Containers) -> Result<()> {
+pub(crate) fn signals_for_a_closed_terminal_and_a_dump_end_no_shim(
+    c: &mut Containers,
+) -> Result<()> {
     let id = c.id("stays");
     c.detached(&id, &["sleep", "100"])?;
     let shim = c.fixture.shims().first().context("no shim")?.pid;
