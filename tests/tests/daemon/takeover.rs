@@ -1,9 +1,12 @@
 //! A daemon replaced by another while its guests run; the cases are listed in `main.rs`.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::daemon::Daemon;
 use runwasi_tests::shim::LIMIT;
 use runwasi_tests::{Containers, Running, Ticks, poll_until, proc};
+use rustix::process::Signal;
 
 use crate::sandbox;
 
@@ -56,6 +59,23 @@ pub(crate) fn no_start_fails_while_a_daemon_is_replaced(c: &mut Containers) -> R
     for old in &mut replaced {
         ensure!(old.ends(LIMIT)? == 0);
     }
+    c.fixture.becomes_clean()
+}
+
+/// The old daemon is so busy that it refuses the start after more than the second for which a start is repeated.
+pub(crate) fn start_that_is_refused_late_goes_to_the_successor(c: &mut Containers) -> Result<()> {
+    let id = c.id("late");
+    c.fixture.daemon()?.signal(Signal::STOP)?;
+    let run = c.run_command(&["--rm"], &id, &["echo", "late"]).spawn()?;
+    let begun = Instant::now();
+    poll_until("a start that waits", LIMIT, || {
+        (begun.elapsed() > Duration::from_secs(2)).then_some(())
+    })?;
+    let mut old = c.fixture.replace_daemon()?;
+    old.signal(Signal::CONT)?;
+    let out = Running::wait(run)?.ok()?;
+    ensure!(out.out() == "late\n", "{out}");
+    ensure!(old.ends(LIMIT)? == 0);
     c.fixture.becomes_clean()
 }
 
