@@ -291,8 +291,12 @@ async fn run(
             () = retiring.retired() => {}
             () = stopping.stopped() => {}
         }
-        // First: new clients are left to the successor.
-        manager.stop_listen().await;
+        // systemd's socket is the successor's, too: new clients are left to it. One of our own has no
+        // other accepting end. It goes on, and loses its name below: who has connected already is
+        // refused at once, and asks the successor.
+        if manager_file.is_none() {
+            manager.stop_listen().await;
+        }
         // Keeps the socket that a successor has put in its place. On the blocking pool, since it
         // waits for the lock of the directory.
         let remove = move || manager_file.map_or(Ok(()), |file| file.remove());
