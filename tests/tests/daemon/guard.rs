@@ -237,3 +237,29 @@ fn busy_daemon_gives_signs_of_life_and_one_that_hangs_is_killed_by_the_watchdog(
         c.fixture.becomes_clean()
     });
 }
+
+/// Without a guard: a daemon that could not send one sign, for lack of a descriptor say, is not killed for that.
+#[test]
+fn signs_of_life_go_on_after_one_that_was_not_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let bind = || -> Result<UnixDatagram> {
+        let socket = UnixDatagram::bind(&path)?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        Ok(socket)
+    };
+    let before = bind().unwrap();
+    let settings = Settings::default()
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", (SIGN * 2).as_micros().to_string());
+    check_with(Runtime::Wasmtimed, Containerd::builder().daemon(settings), |c| {
+        sign(&before)?;
+        drop(before);
+        fs::remove_file(&path)?;
+        poll_until("a sign that is not taken", LIMIT, || {
+            c.fixture.daemon().ok()?.log().contains("sign of life").then_some(())
+        })?;
+        sign(&bind()?).context("after one that was not taken")?;
+        c.fixture.becomes_clean()
+    });
+}
