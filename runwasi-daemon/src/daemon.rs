@@ -28,7 +28,7 @@ use runwasi_core::{
     containerd::images,
     id::IdError,
     metrics::{
-        exposition::{Build, Exposition, Format, ProgramState, Sources, States},
+        exposition::{Build, Exposition, Format, Sources},
         lives::{self, Call, Phase},
     },
     native::{NativeHost, setting::NativeRuntime},
@@ -54,9 +54,9 @@ use crate::{
             StatusRequest,
         },
     },
-    others,
     reclaim::Reclaim,
     report::{self, Facts, Moment},
+    retirement::{self, Retirement},
     sandboxes::{Sandboxes, ServedSandbox},
     state_dir::{Owner, Record, RecordError, StateDirectory},
     successor::Successors,
@@ -102,33 +102,6 @@ pub struct Daemon {
     draining: CancellationToken,
     /// Series of this process.
     exposition: Arc<Exposition>,
-}
-
-/// How a daemon comes to take no new sandboxes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retirement {
-    /// A successor takes them, and the addresses that only one daemon can have.
-    Replaced,
-    /// No daemon does, until one is started: this one keeps what it serves, and outlives the others.
-    Drained,
-}
-
-impl Retirement {
-    /// By the field of a request.
-    pub(crate) fn of(drained: bool) -> Self {
-        if drained { Self::Drained } else { Self::Replaced }
-    }
-}
-
-/// The states of a daemon in the metrics.
-const STATES: [&str; 3] = ["serving", "retired", "draining"];
-
-fn states(retired: CancellationToken, draining: CancellationToken) -> States {
-    Box::new(move || {
-        // A drain cancels both.
-        let state = usize::from(retired.is_cancelled()) + usize::from(draining.is_cancelled());
-        ProgramState { all: &STATES, present: STATES[state] }
-    })
 }
 
 /// Reason for a refusal or a failure of the daemon.
@@ -221,7 +194,7 @@ impl Daemon {
         let draining = CancellationToken::default();
         let exposition = Arc::new(Exposition::new(Sources {
             build,
-            states: Some(states(retired.clone(), draining.clone())),
+            states: Some(retirement::states(retired.clone(), draining.clone())),
             engine: engine.clone(),
             guests: guests.clone(),
         }));
@@ -497,7 +470,7 @@ impl Daemon {
         // An error: the directory has gone, and with it all that could be waited for.
         let sockets = self.state.others().unwrap_or_default();
         tokio::select! {
-            () = others::ended(sockets) => {}
+            () = retirement::others_ended(sockets) => {}
             () = self.replaced() => return,
             () = self.tasks.stopped() => return,
         }
@@ -574,7 +547,7 @@ impl Daemon {
         // Both are needed: the counter lacks sandboxes that are being created, the map those that
         // are ending.
         let none_left = self.served.load(Ordering::SeqCst) == 0 && self.sandboxes.is_empty();
-        // A drained daemon stays for the others: see `others`.
+        // A drained daemon stays for the others: see `retirement`.
         let may_leave = [&self.replaced, &self.outlived, &self.draining]
             .into_iter()
             .any(CancellationToken::is_cancelled);

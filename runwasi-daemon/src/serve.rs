@@ -38,7 +38,7 @@ use tokio::{
 
 use crate::{
     config::Settings,
-    daemon::{Daemon, LEAST_GRACE, Retirement},
+    daemon::{Daemon, LEAST_GRACE},
     journal, limits,
     manager::{client::Client, server},
     metrics::{
@@ -49,6 +49,7 @@ use crate::{
     readiness::{self, Sign, Supervisor},
     replacement::{OwnFile, Replacement},
     report::Facts,
+    retirement::Retirement,
     state_dir::{RecordError, StateDirectory},
     successor::Successors,
     traces::{self, TracesError},
