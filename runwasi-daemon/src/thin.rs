@@ -216,7 +216,40 @@ fn clean_up(identity: &Identity, socket: &Path) -> Result<(), ThinError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::*;
+    use crate::state_dir::{Owner, Record};
+
+    #[test]
+    fn full_queues_of_connections_share_one_time_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let manager = Manager { socket: directory.path().join("m/manager.sock"), program: "test" };
+        let state = StateDirectory::of(&manager.socket);
+        state.create().unwrap();
+        let owner = Owner::this(&state).unwrap();
+        let sandbox = directory.path().join("sandbox");
+        let record = Record {
+            owner: owner.clone(),
+            socket: sandbox.clone(),
+            namespace: "default".into(),
+            group: "g".into(),
+            made: 1,
+        };
+        state.write(&record).unwrap();
+        let mut held: Vec<OwnedFd> = Vec::new();
+        for path in [&owner.manager, &manager.socket] {
+            held.push(socket::listener(path).unwrap().into());
+            while let Ok(stream) = socket::connect_within(path, Duration::ZERO) {
+                held.push(stream.into());
+            }
+        }
+        let patience = Duration::from_secs(1);
+        let begun = Instant::now();
+        let client = manager.client(&sandbox, patience);
+        assert!(matches!(client, Err(ClientError::NotRunning { .. })));
+        assert!(begun.elapsed() < patience * 2, "{:?}", begun.elapsed());
+    }
 
     #[test]
     fn late_refusal_is_repeated_as_an_early_one() {
