@@ -428,6 +428,10 @@ impl Sockets {
     ) -> Result<(Self, Metrics), ServeFailure> {
         let state = StateDirectory::of(manager);
         state.create()?;
+        let activated = activated.map(UnixListener::from);
+        if let Some(listener) = &activated {
+            check_place(listener, manager)?;
+        }
         // Held to the end: of several daemons that start at the same time, each sees all those
         // before it as its predecessors.
         let _place = state.lock()?;
@@ -440,7 +444,7 @@ impl Sockets {
         let (own_place, own) = bind_for(&own_path)?;
         let opened = Opened::at(metrics, &state, !predecessors.is_empty())?;
         let (manager_place, listener) = match activated {
-            Some(fd) => (None, UnixListener::from(fd)),
+            Some(listener) => (None, listener),
             None => {
                 refuse_stranger(manager, &state)?;
                 let (place, listener) = bind_for(manager)?;
@@ -457,6 +461,26 @@ impl Sockets {
         let manager = listener;
         Ok((Self { program, predecessors, manager_file, manager, _own_file, own }, metrics))
     }
+}
+
+/// Fails if a socket that was handed over is not the one of the settings.
+// Thin shims look for records beside the socket that they connect to, and this daemon writes them
+// beside that of its settings: after a takeover the sandboxes of the old daemon would not be found.
+fn check_place(listener: &UnixListener, manager: &Path) -> Result<(), ServeFailure> {
+    let what = || format!("manager socket {}", manager.display());
+    let address = listener.local_addr().map_err(failed(what()))?;
+    // The directory may be named by a link.
+    let place =
+        |path: &Path| Some((path.parent()?.canonicalize().ok()?, path.file_name()?.to_owned()));
+    let wanted = place(manager);
+    let found = address.as_pathname();
+    if wanted.is_some() && found.and_then(place) == wanted {
+        return Ok(());
+    }
+    let found = found.map_or_else(|| "no path".to_owned(), |path| path.display().to_string());
+    let reason =
+        format!("the socket that was handed over is {found}; unit and settings must agree");
+    Err(failed(what())(io::Error::new(io::ErrorKind::InvalidInput, reason)))
 }
 
 /// Fails if the manager socket is served by a process that is no daemon of this state directory.
@@ -507,6 +531,25 @@ mod tests {
             directory.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         files
+    }
+
+    #[tokio::test]
+    async fn socket_that_is_handed_over_must_be_that_of_the_settings() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let manager = path("m/manager.sock");
+        StateDirectory::of(&manager).create().unwrap();
+        let start = |socket: &Path| {
+            let socket = UnixListener::bind(socket).unwrap().into();
+            Sockets::open(&manager, Some(socket), &Address::parse("off").unwrap(), "test")
+        };
+        let refused = start(&path("other.sock")).err().unwrap().to_string();
+        for name in [path("other.sock"), manager.clone()] {
+            assert!(refused.contains(&name.display().to_string()), "{refused}");
+        }
+        assert!(files(&path("m/daemons")).is_empty());
+        std::os::unix::fs::symlink(path("m"), path("link")).unwrap();
+        start(&path("link/manager.sock")).unwrap();
     }
 
     #[tokio::test]
