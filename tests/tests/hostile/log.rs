@@ -170,7 +170,7 @@ fn all_go_on_after(c: &mut Containers, signal: Signal) -> Result<()> {
     for pid in [guard, server] {
         send(pid, signal)?;
     }
-    // A guard reloads: its new daemon serves what is new, the old one what it has.
+    // At SIGHUP a guard reloads: its new daemon serves what is new, the old one what it has.
     let later = c.id("later");
     ensure!(c.run(&later, &["exit", "3"])?.status == 3);
     ensure!([guard, server].iter().all(|pid| proc::alive(*pid)), "{guard} or {server} has ended");
