@@ -142,14 +142,8 @@ fn terminal_that_is_closed_ends_neither_daemon_nor_guard() {
         let slave = fs::read_link(slave).unwrap_or_else(|error| panic!("no name: {error}"));
         let settings = Settings::default().stderr(slave).flags(flags);
         let builder = Containerd::builder().daemon(settings);
-        check_with(Runtime::Wasmtimed, builder, |c| terminal_is_closed(c, pty));
+        check_with(Runtime::Wasmtimed, builder, |c| all_go_on_after(c, Signal::HUP, Some(pty)));
     }
-}
-
-fn terminal_is_closed(c: &mut Containers, pty: OpenptyResult) -> Result<()> {
-    // What the kernel does for the processes of a terminal.
-    drop(pty);
-    all_go_on_after(c, Signal::HUP)
 }
 
 /// As `pkill -USR1 containerd` and `systemctl kill -s USR1` do, for the stacks of containerd and its shims.
@@ -157,16 +151,22 @@ fn terminal_is_closed(c: &mut Containers, pty: OpenptyResult) -> Result<()> {
 fn signal_for_a_dump_ends_neither_daemon_nor_guard() {
     for flags in [&[][..], &["--guard"]] {
         let builder = Containerd::builder().daemon(Settings::default().flags(flags));
-        check_with(Runtime::Wasmtimed, builder, |c| all_go_on_after(c, Signal::USR1));
+        check_with(Runtime::Wasmtimed, builder, |c| all_go_on_after(c, Signal::USR1, None));
     }
 }
 
-/// Sends a signal to daemon and guard, which both go on.
-fn all_go_on_after(c: &mut Containers, signal: Signal) -> Result<()> {
+/// Closes the terminal, if there is one, and sends a signal to daemon and guard, which both go on.
+fn all_go_on_after(
+    c: &mut Containers,
+    signal: Signal,
+    terminal: Option<OpenptyResult>,
+) -> Result<()> {
     let id = c.id("stays");
     c.detached(&id, &["sleep", "100"])?;
     let server = proc::server_of(c.is_running(&id)?.pid)?;
     let guard = c.fixture.daemon()?.pid()?;
+    // What the kernel does for the processes of a terminal.
+    drop(terminal);
     for pid in [guard, server] {
         send(pid, signal)?;
     }
