@@ -28,7 +28,7 @@ use runwasi_core::{
     containerd::images,
     id::IdError,
     metrics::{
-        exposition::{Build, Exposition, Format, ProgramState, Sources, States},
+        exposition::{Build, Exposition, Format, Sources},
         lives::{self, Call, Phase},
     },
     native::{NativeHost, setting::NativeRuntime},
@@ -56,6 +56,7 @@ use crate::{
     },
     reclaim::Reclaim,
     report::{self, Facts, Moment},
+    retirement::{self, Retirement},
     sandboxes::{Sandboxes, ServedSandbox},
     state_dir::{Owner, Record, RecordError, StateDirectory},
     successor::Successors,
@@ -95,37 +96,12 @@ pub struct Daemon {
     retired: CancellationToken,
     /// Cancelled when another daemon takes them in its place.
     replaced: CancellationToken,
+    /// Cancelled when this daemon was drained and all others have ended.
+    outlived: CancellationToken,
     /// Cancelled when sandboxes that are being created must not be served either.
     draining: CancellationToken,
     /// Series of this process.
     exposition: Arc<Exposition>,
-}
-
-/// How a daemon comes to take no new sandboxes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retirement {
-    /// A successor takes them, and the addresses that only one daemon can have.
-    Replaced,
-    /// No daemon does, until one is started: this one keeps what it serves.
-    Drained,
-}
-
-impl Retirement {
-    /// By the field of a request.
-    pub(crate) fn of(drained: bool) -> Self {
-        if drained { Self::Drained } else { Self::Replaced }
-    }
-}
-
-/// The states of a daemon in the metrics.
-const STATES: [&str; 3] = ["serving", "retired", "draining"];
-
-fn states(retired: CancellationToken, draining: CancellationToken) -> States {
-    Box::new(move || {
-        // A drain cancels both.
-        let state = usize::from(retired.is_cancelled()) + usize::from(draining.is_cancelled());
-        ProgramState { all: &STATES, present: STATES[state] }
-    })
 }
 
 /// Reason for a refusal or a failure of the daemon.
@@ -218,7 +194,7 @@ impl Daemon {
         let draining = CancellationToken::default();
         let exposition = Arc::new(Exposition::new(Sources {
             build,
-            states: Some(states(retired.clone(), draining.clone())),
+            states: Some(retirement::states(retired.clone(), draining.clone())),
             engine: engine.clone(),
             guests: guests.clone(),
         }));
@@ -241,6 +217,7 @@ impl Daemon {
             served: AtomicUsize::default(),
             retired,
             replaced: CancellationToken::default(),
+            outlived: CancellationToken::default(),
             draining,
             exposition,
         }))
@@ -466,20 +443,38 @@ impl Daemon {
         self.journal.read(request).await
     }
 
-    /// Takes no new sandboxes from now on. The daemon exits when the last one has ended.
-    pub(crate) fn retire(&self, retirement: Retirement) {
-        if !self.retired.is_cancelled() {
+    /// Takes no new sandboxes from now on. The daemon exits when the last one has ended; without a
+    /// successor, when all other daemons have ended, too.
+    pub(crate) fn retire(self: &Arc<Self>, retirement: Retirement) {
+        let is_first = !self.retired.is_cancelled();
+        if is_first {
             tracing::info!(
                 sandboxes = self.sandboxes.all().len(),
                 "retired: leaving with the last sandbox"
             );
             self.journal.note_daemon("retire", format!("pid {}", std::process::id()));
         }
-        // First: who sees `retired` asks for this one.
-        if retirement == Retirement::Replaced {
-            self.replaced.cancel();
+        match retirement {
+            // First: who sees `retired` asks for this one.
+            Retirement::Replaced => self.replaced.cancel(),
+            Retirement::Drained if is_first => self.tasks.spawn(self.clone().outlive_others()),
+            Retirement::Drained => {}
         }
         self.retired.cancel();
+        self.stop_if_done();
+    }
+
+    /// Lets a drained daemon leave when the other daemons of now have ended. A later one is a
+    /// successor, which replaces it.
+    async fn outlive_others(self: Arc<Self>) {
+        // An error: the directory has gone, and with it all that could be waited for.
+        let sockets = self.state.others().unwrap_or_default();
+        tokio::select! {
+            () = retirement::others_ended(sockets) => {}
+            () = self.replaced() => return,
+            () = self.tasks.stopped() => return,
+        }
+        self.outlived.cancel();
         self.stop_if_done();
     }
 
@@ -552,7 +547,11 @@ impl Daemon {
         // Both are needed: the counter lacks sandboxes that are being created, the map those that
         // are ending.
         let none_left = self.served.load(Ordering::SeqCst) == 0 && self.sandboxes.is_empty();
-        if self.retired.is_cancelled() && none_left {
+        // A drained daemon stays for the others: see `retirement`.
+        let may_leave = [&self.replaced, &self.outlived, &self.draining]
+            .into_iter()
+            .any(CancellationToken::is_cancelled);
+        if self.retired.is_cancelled() && may_leave && none_left {
             self.tasks.stop();
         }
     }

@@ -12,6 +12,7 @@
 //! | [`config`] | the daemon's settings, validated before anything is opened |
 //! | [`serve`] | life of the daemon: sockets, signals, takeover, drain |
 //! | `replacement` | a socket in the place of a predecessor's |
+//! | `retirement` | its kinds; the wait of a drained daemon for the others |
 //! | `supervisor` | the small parent process that systemd sees |
 //! | `readiness` | signs to systemd or the guard; socket activation |
 //! | `successor` | the host's end of a reload |
@@ -44,6 +45,7 @@ mod readiness;
 mod reclaim;
 mod replacement;
 mod report;
+mod retirement;
 mod sandboxes;
 pub mod serve;
 pub mod state_dir;

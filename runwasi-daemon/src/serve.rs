@@ -5,7 +5,7 @@
 //!        ─▶ serve ─▶ ready ─▶ retire the predecessors
 //! SIGTERM, SIGINT: drain; a second one: exit at once
 //! SIGUSR2: retire
-//! SIGHUP: nothing
+//! SIGHUP, SIGUSR1: nothing
 //! ```
 
 use std::{
@@ -39,7 +39,7 @@ use tokio::{
 
 use crate::{
     config::Settings,
-    daemon::{Daemon, LEAST_GRACE, Retirement},
+    daemon::{Daemon, LEAST_GRACE},
     journal, limits,
     manager::{client::Client, server},
     metrics::{
@@ -50,6 +50,7 @@ use crate::{
     readiness::{self, Sign, Supervisor},
     replacement::{OwnFile, Replacement},
     report::Facts,
+    retirement::Retirement,
     state_dir::{RecordError, StateDirectory},
     successor::Successors,
     traces::{self, TracesError},
@@ -295,8 +296,12 @@ async fn run(
             () = retiring.retired() => {}
             () = stopping.stopped() => {}
         }
-        // First: new clients are left to the successor.
-        manager.stop_listen().await;
+        // systemd's socket is the successor's, too: new clients are left to it. One of our own has no
+        // other accepting end. It goes on, and loses its name below: who has connected already is
+        // refused at once, and asks the successor.
+        if manager_file.is_none() {
+            manager.stop_listen().await;
+        }
         // Keeps the socket that a successor has put in its place. On the blocking pool, since it
         // waits for the lock of the directory.
         let remove = move || manager_file.map_or(Ok(()), |file| file.remove());
@@ -347,7 +352,7 @@ async fn follow(
         };
         match (received, draining) {
             (Received::Retire, _) => daemon.retire(Retirement::Replaced),
-            (Received::Hangup, _) => tracing::info!("SIGHUP is ignored"),
+            (Received::Nothing(signal), _) => tracing::info!("{signal} is ignored"),
             (Received::Leave, None) => {
                 supervisor.stopping();
                 let sandboxes = daemon.drain();
@@ -365,8 +370,10 @@ async fn follow(
 enum Received {
     Leave,
     Retire,
-    /// The terminal that the daemon was started from is closed, which must end no container.
-    Hangup,
+    /// A signal of this name that must end no container. SIGHUP: the terminal that the daemon was
+    /// started from is closed. SIGUSR1: containerd and its shims dump their stacks, and who asks all
+    /// of them for that reaches this process, too.
+    Nothing(&'static str),
 }
 
 /// The signals that a daemon handles.
@@ -374,6 +381,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    dump: Signal,
     retire: Signal,
 }
 
@@ -384,6 +392,7 @@ impl Signals {
             terminate: catch(SignalKind::terminate(), "SIGTERM")?,
             interrupt: catch(SignalKind::interrupt(), "SIGINT")?,
             hangup: catch(SignalKind::hangup(), "SIGHUP")?,
+            dump: catch(SignalKind::user_defined1(), "SIGUSR1")?,
             retire: catch(SignalKind::user_defined2(), "SIGUSR2")?,
         })
     }
@@ -392,7 +401,8 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Received::Leave,
             _ = self.interrupt.recv() => Received::Leave,
-            _ = self.hangup.recv() => Received::Hangup,
+            _ = self.hangup.recv() => Received::Nothing("SIGHUP"),
+            _ = self.dump.recv() => Received::Nothing("SIGUSR1"),
             _ = self.retire.recv() => Received::Retire,
         }
     }
@@ -422,6 +432,10 @@ impl Sockets {
     ) -> Result<(Self, Metrics), ServeFailure> {
         let state = StateDirectory::of(manager);
         state.create()?;
+        let activated = activated.map(UnixListener::from);
+        if let Some(listener) = &activated {
+            check_place(listener, manager)?;
+        }
         // Held to the end: of several daemons that start at the same time, each sees all those
         // before it as its predecessors.
         let _place = state.lock()?;
@@ -437,7 +451,7 @@ impl Sockets {
         };
         let opened = Opened::at(metrics, &state, may_have)?;
         let (manager_place, listener) = match activated {
-            Some(fd) => (None, UnixListener::from(fd)),
+            Some(listener) => (None, listener),
             None => {
                 refuse_stranger(manager, &state)?;
                 let (place, listener) = bind_for(manager)?;
@@ -473,6 +487,26 @@ fn metrics_port(settings: &str) -> Option<u16> {
         Ok(Address::Ip(address)) => Some(address.port()),
         _ => None,
     }
+}
+
+/// Fails if a socket that was handed over is not the one of the settings.
+// Thin shims look for records beside the socket that they connect to, and this daemon writes them
+// beside that of its settings: after a takeover the sandboxes of the old daemon would not be found.
+fn check_place(listener: &UnixListener, manager: &Path) -> Result<(), ServeFailure> {
+    let what = || format!("manager socket {}", manager.display());
+    let address = listener.local_addr().map_err(failed(what()))?;
+    // The directory may be named by a link.
+    let place =
+        |path: &Path| Some((path.parent()?.canonicalize().ok()?, path.file_name()?.to_owned()));
+    let wanted = place(manager);
+    let found = address.as_pathname();
+    if wanted.is_some() && found.and_then(place) == wanted {
+        return Ok(());
+    }
+    let found = found.map_or_else(|| "no path".to_owned(), |path| path.display().to_string());
+    let reason =
+        format!("the socket that was handed over is {found}; unit and settings must agree");
+    Err(failed(what())(io::Error::new(io::ErrorKind::InvalidInput, reason)))
 }
 
 /// Fails if the manager socket is served by a process that is no daemon of this state directory.
@@ -532,6 +566,25 @@ mod tests {
         };
         assert_eq!((port("0.0.0.0:9464"), port("[::1]:9")), (Some(9464), Some(9)));
         assert_eq!((port("off"), port("/run/m.sock"), metrics_port("")), (None, None, None));
+    }
+
+    #[tokio::test]
+    async fn socket_that_is_handed_over_must_be_that_of_the_settings() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let manager = path("m/manager.sock");
+        StateDirectory::of(&manager).create().unwrap();
+        let start = |socket: &Path| {
+            let socket = UnixListener::bind(socket).unwrap().into();
+            Sockets::open(&manager, Some(socket), &Address::parse("off").unwrap(), "test")
+        };
+        let refused = start(&path("other.sock")).err().unwrap().to_string();
+        for name in [path("other.sock"), manager.clone()] {
+            assert!(refused.contains(&name.display().to_string()), "{refused}");
+        }
+        assert!(files(&path("m/daemons")).is_empty());
+        std::os::unix::fs::symlink(path("m"), path("link")).unwrap();
+        start(&path("link/manager.sock")).unwrap();
     }
 
     #[tokio::test]

@@ -154,11 +154,19 @@ impl StateDirectory {
         let temporary = path.with_extension(format!("{}.{TEMPORARY}", record.owner.pid));
         let json =
             serde_json::to_vec(record).map_err(|error| failed(&path)(io::Error::other(error)))?;
-        fs::write(&temporary, json).map_err(failed(&temporary))?;
-        // Not between the comparison and the removal of `remove`, or of a `sweep`.
-        let _lock = self.lock()?;
-        // A rename: a thin shim may read the record at any time.
-        fs::rename(&temporary, &path).map_err(failed(&path))
+        let written = fs::write(&temporary, json).map_err(failed(&temporary));
+        let placed = written.and_then(|()| {
+            // Not between the comparison and the removal of `remove`, or of a `sweep`.
+            let _lock = self.lock()?;
+            // A rename: a thin shim may read the record at any time.
+            fs::rename(&temporary, &path).map_err(failed(&path))
+        });
+        if placed.is_err() {
+            // A full file system has room for the name alone, and refuses one sandbox after the
+            // other. An error: there is no file, or the next sweep removes it.
+            let _ = fs::remove_file(&temporary);
+        }
+        placed
     }
 
     /// The record of the sandbox at `socket`. No result if it is missing or unreadable.
@@ -355,6 +363,16 @@ mod tests {
         assert_eq!(state.read(&first.socket), Some(second.clone()));
         waits(&|| state.remove(&second));
         assert_eq!(state.read(&first.socket), None);
+    }
+
+    #[test]
+    fn record_that_is_not_written_leaves_no_file() {
+        let (directory, state) = state();
+        let record = record(directory.path(), Owner::this(&state).unwrap());
+        // A file cannot be renamed over it.
+        fs::create_dir(state.record(&record.socket)).unwrap();
+        assert!(state.write(&record).is_err());
+        assert_eq!(files(&state.sandboxes()).unwrap(), [state.record(&record.socket)]);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | SIGUSR2 (restart) | the current one gets SIGUSR2 and retires | exits at once |
 //! | SIGHUP, or a host's "reload" | a new one starts and retires the current one | goes on |
 //! | SIGABRT (watchdog) | current and starting one get SIGKILL | exits with a failure |
+//! | SIGUSR1 (containerd's for a dump of its stacks) | | goes on |
 //!
 //! A new host that fails changes nothing. Hosts are started by the path of the program, so a reload
 //! also brings in a new version. `KillMode=process` makes systemd leave the hosts of an exited
@@ -25,6 +26,7 @@ use std::{
         unix::{net::UnixStream, process::ExitStatusExt},
     },
     process::{Child, Command, ExitCode, ExitStatus},
+    time::{Duration, Instant},
 };
 
 use runwasi_core::task_limits;
@@ -39,7 +41,14 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::readiness::{self, Sign, WATCHDOG_PID, tell_systemd};
+use crate::{
+    manager::RELOAD_PATIENCE,
+    readiness::{self, Sign, WATCHDOG_PID, tell_systemd},
+};
+
+/// Age from which a host that is not ready gives way to the next one.
+// The callers of its reload have given up by then.
+const LONGEST_START: Duration = RELOAD_PATIENCE;
 
 /// Start parameters of the hosts.
 pub(crate) struct Plan {
@@ -58,6 +67,8 @@ struct Host {
     signs: Lines<BufReader<tokio::net::UnixStream>>,
     /// The same socket, for writing.
     socket: UnixStream,
+    /// Time of its start.
+    started: Instant,
 }
 
 struct Guard {
@@ -67,7 +78,7 @@ struct Guard {
     current: Option<Host>,
     /// A host that has been started and is not ready yet.
     starting: Option<Host>,
-    /// Replaced hosts, which serve their sandboxes to the end.
+    /// Replaced hosts, which serve their sandboxes to the end, and killed ones that have not ended.
     retired: Vec<Host>,
     /// Set by the first SIGTERM or SIGINT.
     stopping: bool,
@@ -106,6 +117,7 @@ impl Guard {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut restart = signal(SignalKind::user_defined2())?;
         let mut reload = signal(SignalKind::hangup())?;
+        let mut dump = signal(SignalKind::user_defined1())?;
         let mut watchdog = signal(SignalKind::from_raw(libc::SIGABRT))?;
         let mut children = signal(SignalKind::child())?;
         self.starting = Some(self.start()?);
@@ -116,6 +128,7 @@ impl Guard {
                 _ = restart.recv() => return Ok(self.leave_hosts()),
                 _ = watchdog.recv() => return Ok(self.kill_current()),
                 _ = reload.recv() => self.reload(),
+                _ = dump.recv() => {}
                 _ = children.recv() => {
                     if let Some(code) = self.reap() {
                         return Ok(code);
@@ -147,7 +160,7 @@ impl Guard {
         let socket = ours.try_clone()?;
         ours.set_nonblocking(true)?;
         let signs = BufReader::new(tokio::net::UnixStream::from_std(ours)?).lines();
-        Ok(Host { process, signs, socket })
+        Ok(Host { process, signs, socket, started: Instant::now() })
     }
 
     fn take(&mut self, message: Message) {
@@ -184,8 +197,18 @@ impl Guard {
     }
 
     fn reload(&mut self) {
+        if self.stopping {
+            return;
+        }
+        if let Some(starting) = self.starting.take_if(|host| host.started.elapsed() > LONGEST_START)
+        {
+            // It hangs: without this, no reload would ever start another one.
+            tracing::error!("the new daemon is not ready, killed for the next one");
+            starting.signal(Signal::KILL);
+            self.retired.push(starting);
+        }
         // At most one host starts at a time. Its outcome answers this request as well.
-        if self.stopping || self.starting.is_some() {
+        if self.starting.is_some() {
             return;
         }
         match self.start() {
@@ -334,7 +357,7 @@ mod tests {
         let socket = ours.try_clone().unwrap();
         ours.set_nonblocking(true).unwrap();
         let signs = BufReader::new(tokio::net::UnixStream::from_std(ours).unwrap()).lines();
-        Host { process: command.spawn().unwrap(), signs, socket }
+        Host { process: command.spawn().unwrap(), signs, socket, started: Instant::now() }
     }
 
     /// A host that has ended, with a failure.
@@ -371,5 +394,22 @@ mod tests {
         assert!(guard.reap().is_none());
         guard.starting.as_mut().unwrap().process.wait().unwrap();
         assert!(guard.reap().is_some());
+    }
+
+    #[tokio::test]
+    async fn reload_waits_for_a_start_and_replaces_one_that_hangs() {
+        let mut guard = guard(alive(), Some(alive()));
+        let starting = |guard: &Guard| guard.starting.as_ref().map(|host| host.process.id());
+        let first = starting(&guard);
+        guard.reload();
+        assert_eq!(starting(&guard), first);
+        let long_ago = Instant::now().checked_sub(2 * LONGEST_START).unwrap();
+        guard.starting.as_mut().unwrap().started = long_ago;
+        // Starts this program, which does not know the arguments.
+        guard.reload();
+        assert!(starting(&guard).is_some() && starting(&guard) != first);
+        let killed = guard.retired.pop().unwrap().process.wait().unwrap();
+        assert_eq!(killed.signal(), Some(Signal::KILL.as_raw()));
+        guard.starting.unwrap().process.wait().unwrap();
     }
 }

@@ -38,7 +38,7 @@ use crate::{
 /// Time limit for the reply to `start`, which takes milliseconds.
 // containerd gives the start of a shim no limit, but its clients do.
 pub(crate) const START_PATIENCE: Duration = Duration::from_secs(9);
-/// How long a refused or cut off request is repeated.
+/// How long a refused or cut off request is repeated, from the first refusal on.
 // A daemon that is being replaced refuses new sandboxes. Its successor has the manager socket by
 // then, or in a moment.
 const HANDOVER: Duration = Duration::from_secs(1);
@@ -89,21 +89,45 @@ fn start(identity: &Identity, invocation: &Invocation) -> Result<Vec<u8>, ThinEr
 
 /// Requests the sandbox and returns its address.
 fn create(manager: &Manager, socket: &Path, request: &CreateRequest) -> Result<String, ThinError> {
-    let deadline = Instant::now() + HANDOVER;
+    let mut patience = Patience::start(Instant::now());
     loop {
-        let created =
-            manager.client(socket, START_PATIENCE).and_then(|client| client.create(request));
-        match created {
+        let left = patience.left(Instant::now());
+        match manager.client(socket, left).and_then(|client| client.create(request)) {
             Ok(reply) => return Ok(reply.address),
             // The daemon is being replaced, or has closed this connection to make room for others.
             // A repeated request makes no second sandbox: it joins the first one.
             Err(ClientError::Refused { passing: true, .. } | ClientError::Broken { .. })
-                if Instant::now() < deadline =>
+                if patience.repeats(Instant::now()) =>
             {
                 sys::pause(HANDOVER_POLL);
             }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Time limit for a request with its repetitions.
+struct Patience {
+    end: Instant,
+    /// Time of the first refusal.
+    refused: Option<Instant>,
+}
+
+impl Patience {
+    fn start(now: Instant) -> Self {
+        Self { end: now + START_PATIENCE, refused: None }
+    }
+
+    /// Time for the next request.
+    fn left(&self, now: Instant) -> Duration {
+        self.end.saturating_duration_since(now)
+    }
+
+    /// True if a request that was refused just now is to be repeated.
+    // A busy daemon may take seconds to refuse the first one. Its successor is no later for that.
+    fn repeats(&mut self, now: Instant) -> bool {
+        let refused = *self.refused.get_or_insert(now);
+        now < self.end.min(refused + HANDOVER)
     }
 }
 
@@ -128,7 +152,10 @@ impl Manager {
             .map(|record| record.owner.manager);
         // For a lost record: the kernel knows the process that listens on the socket.
         let listening = || socket::peer(socket).map(|pid| state.daemon_socket(pid));
-        let connect = |socket: &Path| Client::connect(socket, self.program, patience);
+        let end = Instant::now() + patience;
+        let connect = |socket: &Path| {
+            Client::connect(socket, self.program, end.saturating_duration_since(Instant::now()))
+        };
         // An owner without an answer is ending, so an error falls back to the manager socket.
         let owner = recorded.or_else(listening).and_then(|owner| connect(&owner).ok());
         owner.map_or_else(|| connect(&self.socket), Ok)
@@ -185,4 +212,65 @@ fn clean_up(identity: &Identity, socket: &Path) -> Result<(), ThinError> {
     // Without a check of the owner: a killed process closes its sockets before its pid disappears,
     // so the owner may still seem alive.
     Ok(record.map_or(Ok(()), |record| state.remove(&record))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::state_dir::{Owner, Record};
+
+    #[test]
+    fn full_queues_of_connections_share_one_time_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let manager = Manager { socket: directory.path().join("m/manager.sock"), program: "test" };
+        let state = StateDirectory::of(&manager.socket);
+        state.create().unwrap();
+        let owner = Owner::this(&state).unwrap();
+        let sandbox = directory.path().join("sandbox");
+        let record = Record {
+            owner: owner.clone(),
+            socket: sandbox.clone(),
+            namespace: "default".into(),
+            group: "g".into(),
+            made: 1,
+        };
+        state.write(&record).unwrap();
+        let mut held: Vec<OwnedFd> = Vec::new();
+        for path in [&owner.manager, &manager.socket] {
+            held.push(socket::listener(path).unwrap().into());
+            while let Ok(stream) = socket::connect_within(path, Duration::ZERO) {
+                held.push(stream.into());
+            }
+        }
+        let patience = Duration::from_secs(1);
+        let begun = Instant::now();
+        let client = manager.client(&sandbox, patience);
+        assert!(matches!(client, Err(ClientError::NotRunning { .. })));
+        assert!(begun.elapsed() < patience * 2, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn late_refusal_is_repeated_as_an_early_one() {
+        let start = Instant::now();
+        for late in [Duration::ZERO, Duration::from_secs(5)] {
+            let mut patience = Patience::start(start);
+            let first = start + late;
+            assert!(patience.repeats(first));
+            assert!(patience.repeats(first + HANDOVER / 2));
+            assert!(!patience.repeats(first + HANDOVER));
+        }
+    }
+
+    #[test]
+    fn all_requests_together_stay_within_the_limit_of_a_start() {
+        let start = Instant::now();
+        let mut patience = Patience::start(start);
+        let late = START_PATIENCE - HANDOVER_POLL;
+        assert!(patience.repeats(start + late));
+        assert_eq!(patience.left(start + late), HANDOVER_POLL);
+        assert!(!patience.repeats(start + START_PATIENCE));
+        assert_eq!(patience.left(start + 2 * START_PATIENCE), Duration::ZERO);
+    }
 }

@@ -31,9 +31,15 @@ async fn report(supervisor: &Supervisor, guests: &Guests, interval: Duration) {
     loop {
         // Bounded only for the log entry below: without an answer there is no sign of life.
         match timeout(interval, guests.answer()).await {
-            // An error: the guard has exited, and with it the service that systemd watches.
-            Ok(true) if supervisor.tell(Sign::Alive).is_err() => return,
-            Ok(true) => {}
+            Ok(true) => match (supervisor.tell(Sign::Alive), supervisor) {
+                (Ok(()), _) => {}
+                // The guard has exited, and with it the service that systemd watches.
+                (Err(_), Supervisor::Guard(_)) => return,
+                // Such as for lack of a file descriptor: the next sign may come in time.
+                (Err(error), Supervisor::Systemd) => {
+                    tracing::warn!(%error, "systemd does not get the sign of life");
+                }
+            },
             // The runtime is ending with the process.
             Ok(false) => return,
             // No reaction here: systemd kills the service if the signs stay away.

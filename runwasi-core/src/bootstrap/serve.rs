@@ -5,7 +5,7 @@ use std::{ffi::CString, fs, future::pending, sync::Arc, thread::Builder, time::D
 
 use tokio::{
     runtime::Handle,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
 use super::{
@@ -186,29 +186,34 @@ fn return_memory_of_starts(tasks: &Tasks) {
     });
 }
 
-/// Begins the drain on SIGTERM and SIGINT. SIGHUP is ignored: the terminal of containerd may be
-/// closed without an end of its containers.
+/// Begins the drain on SIGTERM and SIGINT. Ignored are SIGHUP, since the terminal of containerd may
+/// be closed without an end of its containers, and SIGUSR1: containerd and its own shims dump their
+/// stacks, and `systemctl kill` sends it to all processes of containerd's unit.
 fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("SIGTERM handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io_error("SIGINT handler"))?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(io_error("SIGHUP handler"))?;
+    let hangup = signal(SignalKind::hangup()).map_err(io_error("SIGHUP handler"))?;
+    let dump = signal(SignalKind::user_defined1()).map_err(io_error("SIGUSR1 handler"))?;
     let stopping = tasks.clone();
     tasks.spawn(async move {
-        // A handler and not `SIG_IGN`, which hooks and loggers would inherit.
-        let ignoring = async {
-            while hangup.recv().await.is_some() {}
-            pending::<()>().await;
-        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM"),
             _ = interrupt.recv() => tracing::info!("SIGINT"),
             // Ends this task, too, when another cause has begun the drain.
             () = stopping.stopped() => {}
-            () = ignoring => {}
+            () = ignore(hangup) => {}
+            () = ignore(dump) => {}
         }
         stopping.stop();
     });
     Ok(())
+}
+
+/// Takes a signal whenever it comes. Never returns.
+// A handler and not `SIG_IGN`, which hooks and loggers would inherit.
+async fn ignore(mut signal: Signal) {
+    while signal.recv().await.is_some() {}
+    pending::<()>().await;
 }
 
 /// Removes the socket at the start of the drain.

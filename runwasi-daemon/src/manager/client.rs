@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::IntoRawFd,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use containerd_shim_protos::ttrpc::{self, Code};
@@ -84,12 +84,13 @@ pub enum ClientError {
 
 impl Client {
     /// Connects to a daemon. `program` is its name, for messages, `patience` the time limit of the
-    /// connection and of each call.
+    /// connection together with a call, and of each further one.
     pub fn connect(
         socket: &Path,
         program: &'static str,
         patience: Duration,
     ) -> Result<Self, ClientError> {
+        let begun = Instant::now();
         let stream = connect_within(socket, patience).map_err(|source| {
             ClientError::NotRunning { socket: socket.to_owned(), program, source }
         })?;
@@ -99,7 +100,10 @@ impl Client {
             socket: socket.to_owned(),
             reason: error.to_string(),
         };
-        Ok(Self { socket: socket.to_owned(), program, client: client.map_err(broken)?, patience })
+        let client = client.map_err(broken)?;
+        // A full queue of connections may have taken most of it.
+        let patience = patience.saturating_sub(begun.elapsed());
+        Ok(Self { socket: socket.to_owned(), program, client, patience })
     }
 
     /// Creates a sandbox or joins an existing one.
@@ -191,8 +195,8 @@ impl Client {
             service: SERVICE.to_owned(),
             method: method.name().to_owned(),
             payload: message.encode_to_vec(),
-            // The server gets this limit, too, and drops the call when it is over.
-            timeout_nano: i64::try_from(self.patience.as_nanos()).unwrap_or(i64::MAX),
+            // The server gets this limit, too, and drops the call when it is over. 0 is no limit.
+            timeout_nano: i64::try_from(self.patience.as_nanos()).unwrap_or(i64::MAX).max(1),
             ..ttrpc::Request::default()
         };
         let broken = |reason: String| ClientError::Broken { socket: self.socket.clone(), reason };

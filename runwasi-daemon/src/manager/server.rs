@@ -29,7 +29,10 @@ use super::{
     connections::{Connection, ConnectionLimit},
     messages::{DeleteReply, ListReply, Plain, Request, RetireRequest, SandboxReply, VersionReply},
 };
-use crate::daemon::{Daemon, DaemonError, Retirement};
+use crate::{
+    daemon::{Daemon, DaemonError},
+    retirement::Retirement,
+};
 
 /// Serves the manager API on one socket until the server is dropped or stopped. At most `most`
 /// clients are connected at the same time.

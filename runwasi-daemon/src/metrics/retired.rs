@@ -5,7 +5,13 @@
 //! `retired` with their pid to each of their samples. Sums go on without a step: a counter without
 //! that label begins anew, as after a restart.
 
-use std::{collections::HashMap, fmt::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use runwasi_core::{
     metrics::exposition::{Exposition, Format},
@@ -17,11 +23,15 @@ use crate::{
     state_dir::StateDirectory,
 };
 
-/// Most daemons that are asked. Each has been the daemon of the node before.
-const MOST: usize = 8;
+/// Most daemons that are asked, as by the commands. Each has been the daemon of the node before: a
+/// node whose pods live long has one of each reload.
+const MOST: usize = 256;
 
-/// Time limit for one of them, so that all together stay within that of a scrape.
+/// Time limit for one of them. One that lives answers in milliseconds.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Time limit for all together, within that of a scrape.
+const ALL: Duration = Duration::from_secs(4);
 
 /// One family: its head, and its samples.
 struct Family<'a> {
@@ -47,8 +57,10 @@ pub(crate) fn answers(
 
 /// The text `own` with the series of the retired daemons at the sockets `others`. Blocks.
 fn with_retired(own: String, others: &[PathBuf], program: &'static str, format: Format) -> String {
+    let end = Instant::now() + ALL;
     let ask = |socket: &PathBuf| {
-        let reply = Client::connect(socket, program, PATIENCE)
+        let patience = end.saturating_duration_since(Instant::now()).min(PATIENCE);
+        let reply = Client::connect(socket, program, patience)
             .and_then(|client| client.metrics(format == Format::OpenMetrics));
         // An error: it has just ended, or is of a version without metrics.
         let unknown = |error| tracing::debug!(%error, "no metrics of another daemon");

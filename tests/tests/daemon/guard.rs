@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::ask::command;
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::shim::LIMIT;
 use runwasi_tests::{Containerd, Containers, Runtime, Ticks, check_with, poll_until, proc};
@@ -123,6 +124,25 @@ fn stop_after_a_reload_ends_the_guests_of_all_daemons() {
     });
 }
 
+/// systemd starts no daemon while the service is there, and stops what it knows.
+#[test]
+fn drained_daemon_keeps_its_guard_for_the_one_before_it() {
+    guarded(|c| {
+        let id = c.id("old");
+        c.detached(&id, &["sleep", "100"])?;
+        let first = host(c)?;
+        c.fixture.daemon()?.reload()?.ok()?;
+        let late = command(c, &["drain", "--timeout", "1"]).run()?.status_is(1)?;
+        ensure!(late.err().contains("1 sandboxes of 2 daemons"), "{late}");
+        ensure!(c.fixture.daemon()?.is_running(), "the guard left a daemon that it had started");
+        ensure!(proc::alive(first));
+        ensure!(c.fixture.daemon()?.terminate()? == 0);
+        ensure!(!proc::alive(first), "a daemon outlived its guard");
+        c.is_taken_away(&id)?;
+        c.fixture.becomes_clean()
+    });
+}
+
 #[test]
 fn reload_that_fails_names_the_reason_and_changes_nothing() {
     guarded(|c| {
@@ -214,6 +234,32 @@ fn busy_daemon_gives_signs_of_life_and_one_that_hangs_is_killed_by_the_watchdog(
         for id in &ids {
             c.is_taken_away(id)?;
         }
+        c.fixture.becomes_clean()
+    });
+}
+
+/// Without a guard: a daemon that could not send one sign, for lack of a descriptor say, is not killed for that.
+#[test]
+fn signs_of_life_go_on_after_one_that_was_not_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let bind = || -> Result<UnixDatagram> {
+        let socket = UnixDatagram::bind(&path)?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        Ok(socket)
+    };
+    let before = bind().unwrap();
+    let settings = Settings::default()
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", (SIGN * 2).as_micros().to_string());
+    check_with(Runtime::Wasmtimed, Containerd::builder().daemon(settings), |c| {
+        sign(&before)?;
+        drop(before);
+        fs::remove_file(&path)?;
+        poll_until("a sign that is not taken", LIMIT, || {
+            c.fixture.daemon().ok()?.log().contains("sign of life").then_some(())
+        })?;
+        sign(&bind()?).context("after one that was not taken")?;
         c.fixture.becomes_clean()
     });
 }

@@ -41,6 +41,7 @@ runwasi_tests::suite! { fixture = Wasmtimed; {
     takeover:
         replaced_daemon_serves_its_sandboxes_and_leaves_after_the_last
         no_start_fails_while_a_daemon_is_replaced
+        start_that_is_refused_late_goes_to_the_successor
         three_daemons_serve_their_sandboxes_at_once
         killed_predecessor_does_not_disturb_its_successor
         of_daemons_started_at_once_one_is_left_and_serves;

@@ -1,9 +1,17 @@
 //! A daemon replaced by another while its guests run; the cases are listed in `main.rs`.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::daemon::Daemon;
+use runwasi_tests::ask::json;
+use runwasi_tests::daemon::{Daemon, Settings};
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Containers, Running, Ticks, poll_until, proc};
+use runwasi_tests::{
+    Containerd, Containers, Running, Runtime, Ticks, check_with, poll_until, proc,
+};
+use rustix::process::Signal;
 
 use crate::sandbox;
 
@@ -57,6 +65,60 @@ pub(crate) fn no_start_fails_while_a_daemon_is_replaced(c: &mut Containers) -> R
         ensure!(old.ends(LIMIT)? == 0);
     }
     c.fixture.becomes_clean()
+}
+
+/// The old daemon is so busy that it refuses the start after more than the second for which a start is repeated.
+pub(crate) fn start_that_is_refused_late_goes_to_the_successor(c: &mut Containers) -> Result<()> {
+    let id = c.id("late");
+    c.fixture.daemon()?.signal(Signal::STOP)?;
+    let run = c.run_command(&["--rm"], &id, &["echo", "late"]).spawn()?;
+    let begun = Instant::now();
+    poll_until("a start that waits", LIMIT, || {
+        (begun.elapsed() > Duration::from_secs(2)).then_some(())
+    })?;
+    let mut old = c.fixture.replace_daemon()?;
+    old.signal(Signal::CONT)?;
+    let out = Running::wait(run)?.ok()?;
+    ensure!(out.out() == "late\n", "{out}");
+    ensure!(old.ends(LIMIT)? == 0);
+    c.fixture.becomes_clean()
+}
+
+/// More than the four connections that a manager socket has with 64 descriptors.
+const HELD: usize = 8;
+
+#[test]
+fn start_in_the_queue_of_a_replaced_daemon_goes_to_the_successor() {
+    let settings = Settings::default().before("ulimit -n 64");
+    check_with(Runtime::Wasmtimed, Containerd::builder().daemon(settings), |c| {
+        let [stays, queued] = ["stays", "queued"].map(|name| c.id(name));
+        c.detached(&stays, &["sleep", "100"])?;
+        // Each with the first byte of a request: none is idle, so none gives way.
+        let socket = c.fixture.node().socket();
+        let hold = |_| -> Result<UnixStream> {
+            let mut held = UnixStream::connect(&socket)?;
+            held.write_all(&[0])?;
+            Ok(held)
+        };
+        let held = (0..HELD).map(hold).collect::<Result<Vec<_>>>()?;
+        let run = c.run_command(&["--rm"], &queued, &["echo", "queued"]).spawn()?;
+        let begun = Instant::now();
+        poll_until("a start in the queue", LIMIT, || {
+            (begun.elapsed() > Duration::from_secs(1)).then_some(())
+        })?;
+        let mut old = c.fixture.replace_daemon()?;
+        poll_until("the retirement", LIMIT, || {
+            let list = json(c, &["list", "--json"]).ok()?;
+            let mut daemons = list["daemons"].as_array()?.iter();
+            daemons.any(|daemon| daemon["state"] == "retired").then_some(())
+        })?;
+        drop(held);
+        let out = Running::wait(run)?.ok()?;
+        ensure!(out.out() == "queued\n", "{out}");
+        ensure!(c.kill_and_finish(&stays)? == 137);
+        ensure!(old.ends(LIMIT)? == 0);
+        c.fixture.becomes_clean()
+    });
 }
 
 pub(crate) fn three_daemons_serve_their_sandboxes_at_once(c: &mut Containers) -> Result<()> {

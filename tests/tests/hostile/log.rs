@@ -142,21 +142,35 @@ fn terminal_that_is_closed_ends_neither_daemon_nor_guard() {
         let slave = fs::read_link(slave).unwrap_or_else(|error| panic!("no name: {error}"));
         let settings = Settings::default().stderr(slave).flags(flags);
         let builder = Containerd::builder().daemon(settings);
-        check_with(Runtime::Wasmtimed, builder, |c| terminal_is_closed(c, pty));
+        check_with(Runtime::Wasmtimed, builder, |c| all_go_on_after(c, Signal::HUP, Some(pty)));
     }
 }
 
-fn terminal_is_closed(c: &mut Containers, pty: OpenptyResult) -> Result<()> {
+/// As `pkill -USR1 containerd` and `systemctl kill -s USR1` do, for the stacks of containerd and its shims.
+#[test]
+fn signal_for_a_dump_ends_neither_daemon_nor_guard() {
+    for flags in [&[][..], &["--guard"]] {
+        let builder = Containerd::builder().daemon(Settings::default().flags(flags));
+        check_with(Runtime::Wasmtimed, builder, |c| all_go_on_after(c, Signal::USR1, None));
+    }
+}
+
+/// Closes the terminal, if there is one, and sends a signal to daemon and guard, which both go on.
+fn all_go_on_after(
+    c: &mut Containers,
+    signal: Signal,
+    terminal: Option<OpenptyResult>,
+) -> Result<()> {
     let id = c.id("stays");
     c.detached(&id, &["sleep", "100"])?;
     let server = proc::server_of(c.is_running(&id)?.pid)?;
     let guard = c.fixture.daemon()?.pid()?;
     // What the kernel does for the processes of a terminal.
-    drop(pty);
+    drop(terminal);
     for pid in [guard, server] {
-        send(pid, Signal::HUP)?;
+        send(pid, signal)?;
     }
-    // A guard reloads: its new daemon serves what is new, the old one what it has.
+    // At SIGHUP a guard reloads: its new daemon serves what is new, the old one what it has.
     let later = c.id("later");
     ensure!(c.run(&later, &["exit", "3"])?.status == 3);
     ensure!([guard, server].iter().all(|pid| proc::alive(*pid)), "{guard} or {server} has ended");
@@ -165,12 +179,16 @@ fn terminal_is_closed(c: &mut Containers, pty: OpenptyResult) -> Result<()> {
     c.fixture.becomes_clean()
 }
 
-pub(crate) fn sighup_ends_no_shim(c: &mut Containers) -> Result<()> {
+pub(crate) fn signals_for_a_closed_terminal_and_a_dump_end_no_shim(
+    c: &mut Containers,
+) -> Result<()> {
     let id = c.id("stays");
     c.detached(&id, &["sleep", "100"])?;
     let shim = c.fixture.shims().first().context("no shim")?.pid;
-    send(shim, Signal::HUP)?;
-    // Answered after the signal, which the shim gets first.
+    for signal in [Signal::HUP, Signal::USR1] {
+        send(shim, signal)?;
+    }
+    // Answered after the signals, which the shim gets first.
     c.kill(&id, "SIGWINCH")?;
     c.is_running(&id)?;
     ensure!(proc::alive(shim));

@@ -199,7 +199,7 @@ runwasi_tests::suite! { crate::stop::check: stop_wasmtime = Wasmtime, stop_wasmt
 // The other cases of logs are tests of their own: each has its own settings of a daemon.
 runwasi_tests::suite! { log_wasmtime = Wasmtime; {
     log:
-        sighup_ends_no_shim;
+        signals_for_a_closed_terminal_and_a_dump_end_no_shim;
 }}
 
 // A thin shim of the daemon logs nothing.

@@ -31,7 +31,9 @@ runwasi_tests::suite! { crate::check_scraped: scraped = Wasmtimed; {
     takeover:
         successor_serves_the_series_of_its_predecessor
         killed_daemon_leaves_its_port_to_the_next
-        drained_daemon_serves_its_series_to_its_end_or_to_a_successor;
+        drained_daemon_serves_its_series_to_its_end_or_to_a_successor
+        drained_daemon_serves_the_series_of_its_predecessor_to_the_end_of_that
+        series_of_ten_replaced_daemons_are_all_there;
 }}
 
 runwasi_tests::suite! { crate::check_scraped: component = WasmtimedComponent; {

@@ -79,7 +79,51 @@ pub(crate) fn drained_daemon_serves_its_series_to_its_end_or_to_a_successor(
     c.fixture.becomes_clean()
 }
 
-/// A drain that has left the daemon its sandbox, and a second to give up its address.
+/// The drained daemon has no sandbox itself.
+pub(crate) fn drained_daemon_serves_the_series_of_its_predecessor_to_the_end_of_that(
+    c: &mut Containers,
+    metrics: SocketAddr,
+) -> Result<()> {
+    let id = c.id("old");
+    c.detached(&id, &["sleep", "100"])?;
+    let mut replaced = c.fixture.replace_daemon()?;
+    drain_to_the_limit(c)?;
+    let running = format!(r#"runwasi_containers{{state="running",retired="{}"}}"#, replaced.pid()?);
+    let state = r#"runwasi_daemon_state{state="retired"}"#;
+    become_equal(metrics, &[(&running, 1.0), (state, 1.0)])?;
+    ensure!(c.kill_and_finish(&id)? == 137);
+    ensure!(replaced.ends(LIMIT)? == 0);
+    ensure!(c.fixture.daemon()?.ends(LIMIT).context("after the last daemon")? == 0);
+    c.fixture.daemon()?.start_again()?;
+    c.fixture.becomes_clean()
+}
+
+/// A node that was reloaded often, with pods of each time.
+pub(crate) fn series_of_ten_replaced_daemons_are_all_there(
+    c: &mut Containers,
+    metrics: SocketAddr,
+) -> Result<()> {
+    let mut replaced = Vec::new();
+    for n in 0..10 {
+        let id = c.id(&format!("of{n}"));
+        c.detached(&id, &["sleep", "100"])?;
+        replaced.push((id, c.fixture.replace_daemon()?));
+    }
+    let mut names = Vec::new();
+    for (_, daemon) in &replaced {
+        let pid = daemon.pid()?;
+        names.push(format!(r#"runwasi_containers{{state="running",retired="{pid}"}}"#));
+    }
+    let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+    become_equal(metrics, &wanted)?;
+    for (id, mut daemon) in replaced {
+        ensure!(c.kill_and_finish(&id)? == 137);
+        ensure!(daemon.ends(LIMIT)? == 0);
+    }
+    c.fixture.becomes_clean()
+}
+
+/// A drain that has left a daemon its sandbox, and a second to give up its address.
 fn drain_to_the_limit(c: &Containers) -> Result<()> {
     let late = command(c, &["drain", "--timeout", "1"]).run()?.status_is(1)?;
     ensure!(late.err().contains("at the time limit"), "{late}");

@@ -1,0 +1,81 @@
+//! Retirement of a daemon: its kinds, its states in the metrics, and the wait of a drained daemon for
+//! the others of its node.
+//!
+//! A drained daemon has no successor. So its guard, and with it the service, and the address of the
+//! metrics belong to all daemons of the node, until the last of them has ended.
+
+use std::{path::PathBuf, time::Duration};
+
+use runwasi_core::{
+    bootstrap::socket,
+    metrics::exposition::{ProgramState, States},
+};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// How a daemon comes to take no new sandboxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retirement {
+    /// A successor takes them, and the addresses that only one daemon can have.
+    Replaced,
+    /// No daemon does, until one is started: this one keeps what it serves, and outlives the others.
+    Drained,
+}
+
+impl Retirement {
+    /// By the field of a request.
+    pub(crate) fn of(drained: bool) -> Self {
+        if drained { Self::Drained } else { Self::Replaced }
+    }
+}
+
+/// The states of a daemon in the metrics.
+const STATES: [&str; 3] = ["serving", "retired", "draining"];
+
+/// State of a daemon for the metrics.
+pub(crate) fn states(retired: CancellationToken, draining: CancellationToken) -> States {
+    Box::new(move || {
+        // A drain cancels both.
+        let state = usize::from(retired.is_cancelled()) + usize::from(draining.is_cancelled());
+        ProgramState { all: &STATES, present: STATES[state] }
+    })
+}
+
+/// Time between two looks at the other daemons.
+// A look is one system call for each of them, and it does not wait.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Resolves when no daemon listens at `sockets`, their own sockets.
+pub(crate) async fn others_ended(mut sockets: Vec<PathBuf>) {
+    loop {
+        sockets.retain(|path| socket::is_alive(path));
+        if sockets.is_empty() {
+            return;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn wait_ends_with_the_last_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths: Vec<_> = ["1", "2"].map(|name| directory.path().join(name)).into();
+        let waits = async || timeout(LOOK / 10, others_ended(paths.clone())).await.is_err();
+        assert!(!waits().await, "there is no socket");
+        let mut listeners: Vec<_> =
+            paths.iter().map(|path| UnixListener::bind(path).unwrap()).collect();
+        while let Some(listener) = listeners.pop() {
+            assert!(waits().await, "one listens");
+            drop(listener);
+        }
+        assert!(!waits().await, "none listens");
+    }
+}
