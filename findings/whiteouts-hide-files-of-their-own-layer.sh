@@ -83,6 +83,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 address = "$dir/containerd.sock"
 [ttrpc]
 address = "$dir/ttrpc.sock"
+# Nothing refers to the view below, which the garbage collector may remove before it is read.
+[plugins."io.containerd.gc.v1.scheduler"]
+mutation_threshold = 1000
+schedule_delay = "1h"
+startup_delay = "1h"
 TOML
 ctr=(debian/usr/bin/ctr --address "$dir/containerd.sock")
 debian/usr/bin/containerd --config containerd.toml >log 2>&1 &
