@@ -464,11 +464,11 @@ impl Daemon {
         self.stop_if_done();
     }
 
-    /// Lets a drained daemon leave when the other daemons of now have ended. A later one is a
-    /// successor, which replaces it.
+    /// Lets a drained daemon leave when the daemons before it have ended. A later one is a successor,
+    /// which replaces it.
     async fn outlive_others(self: Arc<Self>) {
         // An error: the directory has gone, and with it all that could be waited for.
-        let sockets = self.state.others().unwrap_or_default();
+        let sockets = self.state.earlier().unwrap_or_default();
         tokio::select! {
             () = retirement::others_ended(sockets) => {}
             () = self.replaced() => return,

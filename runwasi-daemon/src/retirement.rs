@@ -1,17 +1,23 @@
 //! Retirement of a daemon: its kinds, its states in the metrics, and the wait of a drained daemon for
-//! the others of its node.
+//! those before it.
 //!
 //! A drained daemon has no successor. So its guard, and with it the service, and the address of the
 //! metrics belong to all daemons of the node, until the last of them has ended.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use runwasi_core::{
     bootstrap::socket,
     metrics::exposition::{ProgramState, States},
+    sys,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+use crate::state_dir::pid_of;
 
 /// How a daemon comes to take no new sandboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +54,17 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Resolves when no daemon listens at `sockets`, their own sockets.
 pub(crate) async fn others_ended(mut sockets: Vec<PathBuf>) {
     loop {
-        sockets.retain(|path| socket::is_alive(path));
+        sockets.retain(|path| socket::is_alive(path) || is_running(path));
         if sockets.is_empty() {
             return;
         }
         sleep(LOOK).await;
     }
+}
+
+/// True if the process of a daemon's own socket is there: without free descriptors no socket answers.
+fn is_running(socket: &Path) -> bool {
+    pid_of(socket).is_some_and(|pid| sys::start_time(pid).is_ok())
 }
 
 #[cfg(test)]
@@ -67,7 +78,7 @@ mod tests {
     #[tokio::test]
     async fn wait_ends_with_the_last_listener() {
         let directory = tempfile::tempdir().unwrap();
-        let paths: Vec<_> = ["1", "2"].map(|name| directory.path().join(name)).into();
+        let paths: Vec<_> = ["a", "b"].map(|name| directory.path().join(name)).into();
         let waits = async || timeout(LOOK / 10, others_ended(paths.clone())).await.is_err();
         assert!(!waits().await, "there is no socket");
         let mut listeners: Vec<_> =

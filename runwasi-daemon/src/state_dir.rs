@@ -241,11 +241,26 @@ impl StateDirectory {
             .filter(|path| *path != own && socket::is_alive(path))
             .collect())
     }
+
+    /// The same, of daemons that were started before this one. A drained daemon waits for these alone: two
+    /// that wait for each other would never leave.
+    pub(crate) fn earlier(&self) -> Result<Vec<PathBuf>, RecordError> {
+        let started = |path: &Path| sys::start_time(pid_of(path)?).ok();
+        let own = started(&self.daemon_socket(std::process::id()));
+        let mut others = self.others()?;
+        others.retain(|path| started(path) < own);
+        Ok(others)
+    }
+}
+
+/// The pid in the name of a daemon's own socket.
+pub(crate) fn pid_of(socket: &Path) -> Option<u32> {
+    socket.file_stem()?.to_str()?.parse().ok()
 }
 
 /// The pid in the name of a daemon's own socket, if there is no such process any more.
 fn ended_daemon(socket: &Path) -> Option<u32> {
-    let pid = socket.file_stem()?.to_str()?.parse().ok()?;
+    let pid = pid_of(socket)?;
     sys::start_time(pid).is_err().then_some(pid)
 }
 

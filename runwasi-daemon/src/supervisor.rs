@@ -123,6 +123,9 @@ impl Guard {
         self.starting = Some(self.start()?);
         loop {
             tokio::select! {
+                // A host that has become ready is no longer one that a reload may replace.
+                biased;
+                message = message(&mut self.starting, &mut self.current) => self.take(message),
                 _ = terminate.recv() => self.stop(),
                 _ = interrupt.recv() => self.stop(),
                 _ = restart.recv() => return Ok(self.leave_hosts()),
@@ -134,7 +137,6 @@ impl Guard {
                         return Ok(code);
                     }
                 }
-                message = message(&mut self.starting, &mut self.current) => self.take(message),
             }
         }
     }
@@ -296,6 +298,7 @@ impl Guard {
 async fn message(starting: &mut Option<Host>, current: &mut Option<Host>) -> Message {
     // A line that has arrived in part is not lost: `next_line` is cancel safe.
     tokio::select! {
+        biased;
         sign = next_sign(starting) => Message::Starting(sign),
         sign = next_sign(current) => Message::Current(sign),
     }

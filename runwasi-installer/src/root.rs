@@ -117,6 +117,16 @@ impl Root {
         self.openat2(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC).is_ok()
     }
 
+    /// False for a process with another root directory. True if that cannot be told.
+    pub(crate) fn is_root_of(&self, process: &str) -> bool {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(directory) = self.openat2(process, flags) else { return true };
+        // A link of the kernel, which `openat2` here does not follow.
+        let theirs = statat(&directory, "root", AtFlags::empty()).ok();
+        let ours = fstat(&self.directory).ok();
+        theirs.zip(ours).is_none_or(|(a, b)| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+    }
+
     /// Names in a directory, sorted; none if it is not there.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<String>, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

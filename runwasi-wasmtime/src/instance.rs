@@ -31,7 +31,7 @@ use crate::{
 /// How long the connections of a guest that has ended may take to send what it has written.
 // The last write of a stream goes on in the background, where the kernel has no room for it. The
 // kernel would send the rest for longer, but a peer that does not read must not hold the end.
-const SENT: Duration = Duration::from_secs(2);
+const SENT: Duration = Duration::from_secs(5);
 
 /// A guest that is ready to run.
 pub(crate) struct WasmtimeInstance {

@@ -308,8 +308,10 @@ fn numbers(required: Option<&ResourcesRequired>) -> Numbers {
 
 /// Calls of one store that need no further stack.
 // The first has the store's own. The second one may be nested in it, on the same stack: the host calls
-// the guest for memory. If it has a stack of its own, that is one of those beyond the slots, which a
-// container cannot use up, since it has no more stores than its share.
+// the guest for memory. If it has a stack of its own, that is one of those beyond the slots. wasmtime
+// may keep two more for a store: an idle worker and the stack of its last call. So a container that
+// has all of its share holds at most four times as many, which is half of a pool whose share is an
+// eighth.
 const CALLS_WITHIN: u32 = 2;
 
 /// Reservation of one store. Dropped with it.

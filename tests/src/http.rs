@@ -1,6 +1,6 @@
 //! A request to a server in a container, as small as can be; called by tests of such servers.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -62,24 +62,41 @@ pub fn get_on(stream: TcpStream, server: SocketAddr, path: &str) -> Result<Answe
     request_on(stream, server, &head, b"")
 }
 
-fn request(server: SocketAddr, head: &str, body: &[u8]) -> Result<Answer> {
-    let stream = TcpStream::connect_timeout(&server, SILENCE)
-        .with_context(|| format!("no server at {server}"))?;
-    request_on(stream, server, head, body)
+/// The same as [`get`] for an answer that is cut: the connection ends with a reset.
+pub fn get_cut(server: SocketAddr, path: &str) -> Result<Answer> {
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n");
+    let (bytes, end) = exchange(connect(server)?, &head, b"")?;
+    let is_reset = end.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+    ensure!(is_reset, "the end of {:?} is {end:?}", String::from_utf8_lossy(&bytes));
+    answer(&String::from_utf8_lossy(&bytes))
 }
 
-fn request_on(
+fn connect(server: SocketAddr) -> Result<TcpStream> {
+    TcpStream::connect_timeout(&server, SILENCE).with_context(|| format!("no server at {server}"))
+}
+
+fn request(server: SocketAddr, head: &str, body: &[u8]) -> Result<Answer> {
+    request_on(connect(server)?, server, head, body)
+}
+
+fn request_on(stream: TcpStream, server: SocketAddr, head: &str, body: &[u8]) -> Result<Answer> {
+    let (bytes, end) = exchange(stream, head, body)?;
+    end.with_context(|| format!("no answer from {server}"))?;
+    answer(&String::from_utf8_lossy(&bytes))
+}
+
+/// Sends a request. Returns what comes until the end of the connection, and that end.
+fn exchange(
     mut stream: TcpStream,
-    server: SocketAddr,
     head: &str,
     body: &[u8],
-) -> Result<Answer> {
+) -> Result<(Vec<u8>, io::Result<usize>)> {
     stream.set_read_timeout(Some(SILENCE))?;
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).with_context(|| format!("no answer from {server}"))?;
-    answer(&String::from_utf8_lossy(&bytes))
+    let end = stream.read_to_end(&mut bytes);
+    Ok((bytes, end))
 }
 
 fn answer(text: &str) -> Result<Answer> {

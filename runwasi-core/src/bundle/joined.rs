@@ -23,7 +23,7 @@ pub(crate) fn bundles(bundle: &Path, sandbox: &Id, namespace: &Id) -> Vec<PathBu
     all.filter(joined).collect()
 }
 
-/// Paths in a directory; none if it cannot be read.
+/// Paths in a directory. Empty if it cannot be read.
 pub(crate) fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path()))

@@ -12,7 +12,7 @@ use crate::{lock::Mutex, native::oom_score};
 /// The scores of the containers of this process.
 pub(crate) struct OomScores {
     /// Tells the score without containers.
-    // Not read before the first container with a score: most that are started by hand have none.
+    // Not read before the first container with a score: most that are started by hand lack it.
     base: fn() -> Option<i32>,
     file: PathBuf,
     // Locked while the least one is found and written: of two changes at once the second one writes
@@ -35,7 +35,7 @@ pub(crate) struct OomScore {
 }
 
 impl OomScores {
-    /// Those of this process, which has no container yet.
+    /// Scores of this process, which has no container yet.
     pub(super) fn of_process() -> Arc<Self> {
         Self::at(oom_score::own, PathBuf::from(oom_score::file("self")))
     }
@@ -54,7 +54,7 @@ impl OomScores {
         let mut state = self.state.lock();
         change(&mut state.of_containers);
         let least = state.of_containers.iter().copied().min();
-        // None: it cannot be read, and is left alone.
+        // It cannot be read, and is left alone.
         let Some(base) = (self.base)() else { return };
         let score = least.map_or(base, |least| least.max(base));
         if state.written.unwrap_or(base) == score {

@@ -29,7 +29,7 @@ struct State {
     containers: Vec<Weak<AtomicU64>>,
 }
 
-/// Shares of one container; none before it has limits, and after its end.
+/// Shares of one container. Absent before it has limits, and after its end.
 // Relaxed: read under the lock of the sum, after the change.
 #[derive(Default)]
 pub(super) struct OwnShares(Arc<AtomicU64>);
@@ -58,7 +58,7 @@ impl PodShares {
         state.containers.push(Arc::downgrade(&shares.0));
     }
 
-    /// Notes the cgroup that the workers are in, or that they are in none.
+    /// Notes the cgroup that the workers are in, if any.
     pub(super) fn set_leaf(&self, leaf: Option<Leaf>) {
         self.0.lock().leaf = leaf;
     }

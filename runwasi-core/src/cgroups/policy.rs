@@ -146,7 +146,7 @@ impl Leaf {
         limit.saturating_add(self.base).saturating_add(of_call)
     }
 
-    /// The setting of the shares that the guests of a pod have together. None for a sum of nothing.
+    /// The setting of the shares that the guests of a pod have together. Absent for a sum of 0.
     pub(super) fn shares_of_pod(&self, sum: u64) -> Option<Setting> {
         // At least the kernel's least, if it is anything.
         (sum > 0).then(|| sum.min(MOST_SHARES)).and_then(|sum| self.shares(sum))

@@ -200,7 +200,7 @@ pub(super) struct PreparedProcess {
 }
 
 impl PreparedProcess {
-    /// Addresses of the files of its output whose writes may wait for more than a local disk.
+    /// Addresses of the files of its output that are on no local disk: writes may wait for long.
     pub(super) fn slow(&self) -> Vec<PathBuf> {
         self.stdio.slow()
     }

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{exit_line::ExitLine, native_execs::NativeExecs};
+use super::{exit_line::ExitLine, native_execs::NativeExecs, past_usage::ToldUsage};
 use crate::{
     blocking::blocking,
     cgroups::kills::OomKills,
@@ -68,6 +68,8 @@ pub(crate) struct NativeContainer {
     pub(super) removed: CancellationToken,
     /// True once a client has asked about its end during a stop (`sandbox::stop`).
     asked_about: AtomicBool,
+    /// Its usage by the delegate's last answers.
+    pub(crate) told: ToldUsage,
     _counted: CountedNative,
 }
 
@@ -121,6 +123,7 @@ impl NativeContainer {
             orphaned: AtomicBool::new(false),
             removed: CancellationToken::new(),
             asked_about: AtomicBool::new(false),
+            told: ToldUsage::default(),
             _counted: lives::native_container(),
         }
     }

@@ -81,7 +81,7 @@ impl Sandbox {
         self.run_to_completion(work).await.map_err(lost)?
     }
 
-    /// Ends a container whose `Create` has lost its caller.
+    /// Ends a container after its `Create` has lost its caller.
     pub(crate) async fn end_unclaimed(&self, id: &str) {
         // Without a result: a `delete` has ended it meanwhile.
         let Some(Member::Native(container)) = self.find(id) else { return };

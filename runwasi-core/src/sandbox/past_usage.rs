@@ -6,6 +6,7 @@
 use crate::{
     lock::Mutex,
     resources::{memory::MemoryUsage, usage::Usage},
+    scheduler::group::CpuUsage,
 };
 
 /// Counters of all containers that have been deleted.
@@ -27,12 +28,49 @@ impl PastUsage {
     }
 }
 
+/// Counters that the delegate of a native container has told last. systemd removes a cgroup with its
+/// last process, and with it what they would be read from.
+#[derive(Default)]
+pub(crate) struct ToldUsage(Mutex<Usage>);
+
+impl ToldUsage {
+    /// The usage `now`, absent if it is not known, with counters that are never less than before.
+    pub(crate) fn at_least(&self, now: Option<Usage>) -> Usage {
+        let now = now.unwrap_or_default();
+        let mut told = self.0.lock();
+        let before = told.cpu;
+        let cpu = CpuUsage {
+            time: now.cpu.time.max(before.time),
+            periods: now.cpu.periods.max(before.periods),
+            throttled: now.cpu.throttled.max(before.throttled),
+            throttled_time: now.cpu.throttled_time.max(before.throttled_time),
+        };
+        let failures = now.memory.failures.max(told.memory.failures);
+        let kills = now.memory.kills.max(told.memory.kills);
+        *told = Usage { cpu, memory: MemoryUsage { failures, kills, ..now.memory }, ..now };
+        *told
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::scheduler::group::CpuUsage;
+
+    #[test]
+    fn counters_that_are_told_no_more_stay() {
+        let told = ToldUsage::default();
+        let cpu = |seconds| CpuUsage { time: Duration::from_secs(seconds), ..CpuUsage::default() };
+        let memory = MemoryUsage { used: 7, kills: 1, ..MemoryUsage::default() };
+        let now = Usage { cpu: cpu(3), memory, processes: 2 };
+        assert_eq!(told.at_least(Some(now)).memory.used, 7);
+        for now in [None, Some(Usage { cpu: cpu(1), ..Usage::default() })] {
+            let Usage { cpu, memory, processes } = told.at_least(now);
+            assert_eq!((cpu.time, memory.kills), (Duration::from_secs(3), 1));
+            assert_eq!((memory.used, processes), (0, 0));
+        }
+    }
 
     #[test]
     fn counters_stay_and_memory_goes() {

@@ -352,7 +352,7 @@ impl Native {
     /// has them.
     async fn last_usage(&self, exec: &str) -> Option<Usage> {
         match exec.is_empty() && self.sandbox.is_managed() {
-            true => native_usage::last_usage(&self.container).await,
+            true => Some(native_usage::last_usage(&self.container).await),
             false => None,
         }
     }

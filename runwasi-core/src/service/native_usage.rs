@@ -22,31 +22,34 @@ use crate::{
 /// that ask for metrics.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Time for the delegate to tell the last usage of one container, whose deletion waits for it.
+/// Time for the delegate to tell the last usage of one container. Its deletion waits for that.
 const LAST: Duration = Duration::from_secs(1);
 
-/// Usage of a container that is about to be deleted, if its delegate tells it.
-pub(super) async fn last_usage(container: &NativeContainer) -> Option<Usage> {
+/// Usage of a container that is about to be deleted, as far as its delegate has ever told it.
+pub(super) async fn last_usage(container: &NativeContainer) -> Usage {
     let asked = timeout_at(Instant::now() + LAST, ask(container)).await;
-    usage(&asked.ok()?.ok()?)
+    container.told.at_least(asked.ok().and_then(Result::ok).as_ref().and_then(usage))
 }
 
-/// Summed usage of all containers. One whose usage is not told counts as nothing.
+/// Summed usage of all containers. Without an answer the last counters of a container count.
 pub(super) async fn usage_of_all(sandbox: &Sandbox) -> Usage {
     let mut all = vec![sandbox.usage_of_guests()];
     let deadline = Instant::now() + PATIENCE;
     for container in sandbox.natives() {
-        match timeout_at(deadline, ask(&container)).await {
-            Ok(Ok(stats)) => all.extend(usage(&stats)),
+        let now = match timeout_at(deadline, ask(&container)).await {
+            Ok(Ok(stats)) => usage(&stats),
             // It has ended, and with it its cgroup, or its delegate has.
             Ok(Err(error)) => {
                 tracing::debug!(%error, container = %container.id, "its usage is not known");
+                None
             }
+            // Further ones are not waited for.
             Err(_) => {
                 tracing::warn!(container = %container.id, "a native runtime tells no usage");
-                break;
+                None
             }
-        }
+        };
+        all.push(container.told.at_least(now));
     }
     all.into_iter().sum()
 }

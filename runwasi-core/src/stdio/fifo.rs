@@ -159,7 +159,7 @@ pub struct Output(Option<Arc<OutputPipe>>);
 #[derive(Debug)]
 struct OutputPipe {
     sender: pipe::Sender,
-    /// The container whose logger reads the pipe. Absent for a FIFO.
+    /// The container of the logger that reads the pipe. Absent for a FIFO.
     logs: Option<Id>,
     /// The reading end held here. `drained` and `has_no_taker` close it to look for another reader.
     /// Locked for that only.

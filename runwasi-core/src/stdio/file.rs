@@ -11,24 +11,26 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, mpsc},
+    thread,
 };
 
 use rustix::io::Errno;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    runtime::Handle,
-};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     error::StdioError,
     readiness::{self, Direction},
 };
 use crate::{
-    blocking::{blocking, eventually},
+    blocking::blocking,
+    lock::{Mutex, get_or_start},
     rootfs::waiting,
     sys,
 };
+
+/// Stack of the thread that closes files.
+const STACK: usize = 64 << 10;
 
 /// A file opened for appending, or a device. Clones write to the same one.
 #[derive(Clone, Debug)]
@@ -52,15 +54,27 @@ struct RemoteFile {
     path: PathBuf,
 }
 
+/// The thread that closes such files, once there is one. Not the blocking pool: a close may wait for
+/// ever, and the pool also makes and deletes containers.
+static CLOSER: Mutex<Option<mpsc::Sender<File>>> = Mutex::new(None);
+
 impl Drop for RemoteFile {
     fn drop(&mut self) {
-        let file = self.file.take();
-        // A control thread may drop it, which must not wait for the server.
-        match Handle::try_current() {
-            Ok(runtime) => eventually(&runtime, move || drop(file)),
+        let Some(file) = self.file.take() else { return };
+        let closer = get_or_start(&mut CLOSER.lock(), start_closer).map(|closer| closer.clone());
+        match closer {
+            // An error: the thread has gone, and the file is closed here.
+            Ok(closer) => drop(closer.send(file)),
             Err(_) => drop(file),
         }
     }
+}
+
+fn start_closer() -> io::Result<mpsc::Sender<File>> {
+    let (sender, files) = mpsc::channel();
+    let work = move || files.into_iter().for_each(drop::<File>);
+    thread::Builder::new().name("close".into()).stack_size(STACK).spawn(work)?;
+    Ok(sender)
 }
 
 /// A file as it was found.
@@ -272,8 +286,12 @@ mod tests {
         let output = Output::open("stdout", path.to_owned()).await.unwrap();
         assert_eq!(output.slow(), Some(path));
         assert!(output.is_regular());
-        // Closed on the blocking pool.
         drop(output);
+        // By the thread for it.
+        let threads = fs::read_dir("/proc/self/task").unwrap();
+        let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm"));
+        let mut names = threads.filter_map(|thread| name(thread.ok()?).ok());
+        assert!(names.any(|name| name == "close\n"));
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::time::{Duration, sleep};
 
 use super::fifo::Output;
 
-/// First pause between two looks at the FIFOs, also while one has a reader.
+/// First pause between two looks at the FIFOs, and that after one in which a reader has read.
 const SHORTEST: Duration = Duration::from_millis(10);
 /// Longest pause: a reader may not come at all.
 const LONGEST: Duration = Duration::from_millis(500);
@@ -38,16 +38,18 @@ impl Unread {
 
     async fn read_all(&mut self) {
         let mut pause = SHORTEST;
+        let mut before = u64::MAX;
         loop {
             self.0.retain(|output| output.unread() > 0);
-            if self.0.is_empty() {
+            let left: u64 = self.0.iter().map(Output::unread).sum();
+            if left == 0 {
                 return;
             }
+            pause = if left < before { SHORTEST } else { LONGEST.min(pause * 2) };
+            before = left;
             // There is no event to wait for: inotify has few instances, and Tokio's readiness tells
             // that of a writer.
             sleep(pause).await;
-            let waits = self.0.iter().all(Output::is_left);
-            pause = if waits { LONGEST.min(pause * 2) } else { SHORTEST };
         }
     }
 }

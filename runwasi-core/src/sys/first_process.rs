@@ -9,7 +9,7 @@
 //! clone ─▶ die with the parent ─▶ own session ─▶ namespaces, root ─▶ no capabilities ─▶ exec
 //! ```
 //!
-//! Until it executes its program it has the memory of its parent, whose thread waits for that
+//! Until it executes its program it has the memory of its parent. The thread there waits for that
 //! (`CLONE_VM | CLONE_VFORK`), as with `posix_spawn(3)`. A fork would copy the page tables of all
 //! guests, have every thread copy the pages that it writes from then on, and run an engine's handlers
 //! of forks: that of wasmtime looks for `/proc`. It also has copies of all descriptors so long.

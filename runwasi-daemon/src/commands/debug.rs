@@ -198,7 +198,7 @@ fn has_variables(annotation: &str) -> bool {
     annotation.starts_with("io.runwasi.config.") || annotation.ends_with(LAST_APPLIED)
 }
 
-/// JSON whose strings have passed the filter of secrets.
+/// JSON with strings that have passed the filter of secrets.
 fn without_secrets(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(secrets::text(&text)),

@@ -111,7 +111,7 @@ fn take(
     }
 }
 
-/// The daemons whose events are followed.
+/// The daemons with events that are followed.
 struct Watched<'a> {
     node: &'a Node,
     sender: SyncSender<Message>,

@@ -87,7 +87,7 @@ pub(super) fn sandbox_text(row: &Row<'_>, now: u64) -> String {
         ("CPU", known(text::cpu(list::cpu(sandbox)))),
         ("memory", known(text::bytes(list::memory(sandbox)))),
     ];
-    // Instead of their lines below, of which there are none.
+    // Instead of their lines below, which are missing.
     if let Some(number) = row.counted {
         fields.push(("containers", format!("{number}, of which its daemon tells nothing else")));
     }

@@ -136,18 +136,19 @@ fn line(line: &str) -> String {
 
 /// What the words before the next one say about it.
 #[derive(Default)]
-struct Before {
+struct Before<'a> {
     /// True if it is a secret, or a further part of one in quotes.
     is_secret: bool,
     /// True behind the name of a secret, which `:` or `=` may follow.
     is_named: bool,
     /// True behind a flag whose value is a secret.
     is_behind_flag: bool,
-    /// The quote before it, or the one around the secret that it is a part of.
-    quote: Option<char>,
+    /// The quote before it, or the one around the secret that it is a part of, with its backslashes:
+    /// one with more of them is within the secret.
+    quote: Option<&'a str>,
 }
 
-impl Before {
+impl<'a> Before<'a> {
     /// True for a secret.
     fn hides(&self, word: &str) -> bool {
         // `--password VALUE`, but not `--password --next`.
@@ -157,7 +158,7 @@ impl Before {
     }
 
     /// Goes on behind a word that is shown.
-    fn take_word(&mut self, word: &str, space: &str) {
+    fn take_word(&mut self, word: &str, space: &'a str) {
         let lower = word.to_ascii_lowercase();
         // `name: VALUE`, `name = VALUE` and `"name": "VALUE"`.
         let names = lower.strip_suffix([':', '=']).is_some_and(is_secret_name);
@@ -169,8 +170,8 @@ impl Before {
     }
 
     /// Goes on behind a secret, which has further words if it is in quotes.
-    fn take_secret(&mut self, space: &str) {
-        self.is_secret = self.quote.is_some_and(|quote| !space.contains(quote));
+    fn take_secret(&mut self, space: &'a str) {
+        self.is_secret = self.quote.is_some_and(|quote| quote != space);
         self.is_named = false;
         self.is_behind_flag = false;
         if !self.is_secret {
@@ -179,7 +180,7 @@ impl Before {
     }
 
     /// Goes on behind a space that follows another one.
-    fn take_space(&mut self, space: &str) {
+    fn take_space(&mut self, space: &'a str) {
         let quote = quote(space);
         if self.is_secret && self.quote.is_some() && self.quote == quote {
             // The end of the secret, or an empty one.
@@ -196,9 +197,9 @@ fn is_scheme(word: &str) -> bool {
     ["bearer", "basic"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
-/// The quote at the end of a space.
-fn quote(space: &str) -> Option<char> {
-    space.chars().last().filter(|last| matches!(last, '"' | '\''))
+/// A space that is a quote.
+fn quote(space: &str) -> Option<&str> {
+    Some(space).filter(|space| space.ends_with(['"', '\'']))
 }
 
 /// A word without the secret in it.
@@ -221,19 +222,21 @@ fn hide_parts(word: &str, parts: u32) -> String {
             None => format!("{scheme}://{}", hide_parts(rest, parts)),
         };
     }
+    // `user:password@place`, as data bases are named. Before `=`, too, but not for `name=user:…`.
+    // `registry:5000/image@sha256:…` is no secret.
+    if let Some((user, rest)) = word.split_once(':')
+        && !user.contains('=')
+        && let Some((_, place)) = rest.rsplit_once('@')
+        && !place.starts_with("sha256:")
+    {
+        return format!("{HIDDEN}@{}", hide_parts(place, parts));
+    }
     if let Some((name, value)) = word.split_once('=')
         && !value.is_empty()
     {
         let is_secret = is_secret_name(name);
         let value = if is_secret { HIDDEN.to_owned() } else { hide_parts(value, parts) };
         return format!("{name}={value}");
-    }
-    // `user:password@place`, as data bases are named. `registry:5000/image@sha256:…` is no secret.
-    if let Some((user, place)) = word.rsplit_once('@')
-        && user.contains(':')
-        && !place.starts_with("sha256:")
-    {
-        return format!("{HIDDEN}@{place}");
     }
     if let Some((name, value)) = word.split_once(':')
         && !value.is_empty()
@@ -274,6 +277,12 @@ mod tests {
             ("https://host/b?sig=x&a=1", "https://host/b?sig=<hidden>&a=1"),
             ("amqp://user:p@ss@host/path", "amqp://<hidden>@host/path"),
             ("--dsn=root:pass@tcp(db:3306)/x", "--dsn=<hidden>@tcp(db:3306)/x"),
+            ("root:p=w@tcp(db:3306)/x?parseTime=true", "<hidden>@tcp(db:3306)/x?parseTime=true"),
+            ("--dsn=root:p@tcp(db)/x?a=b", "--dsn=<hidden>@tcp(db)/x?a=b"),
+            (
+                r#"{"secret": "a\"b c", "d": "e"}"#,
+                r#"{"secret": "<hidden>\"<hidden> <hidden>", "d": "e"}"#,
+            ),
         ] {
             assert_eq!(text(shown), hidden);
         }

@@ -40,7 +40,7 @@ struct Family<'a> {
     samples: Vec<&'a str>,
 }
 
-/// The series of this process, and of the retired daemons of `state`, whose program is `program`.
+/// The series of this process, and of the retired daemons of `state`, which run `program`.
 pub(crate) fn answers(
     exposition: Arc<Exposition>,
     state: StateDirectory,

@@ -45,7 +45,7 @@ pub(super) fn millis(
     Ok(Duration::from_millis(number(variables, name, default)?.min(LONGEST)))
 }
 
-/// A time limit in milliseconds. 0 stands for none, as OpenTelemetry has it.
+/// A time limit in milliseconds. 0 stands for no limit, as OpenTelemetry has it.
 pub(super) fn limit(
     variables: Variables<'_>,
     name: &'static str,

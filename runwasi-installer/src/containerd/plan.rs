@@ -92,7 +92,9 @@ fn flags(root: &Root, options: &Options, main: &str, running: &[Running]) -> Opt
         [only] if options.containerd_config.is_some() => Some(only),
         _ => None,
     };
-    running.iter().find(reads).or_else(only).cloned()
+    // Of several, one without flags of its own: the configuration is that of the host's containerd.
+    let has_flags = |one: &&Running| (one.state.is_some(), one.socket.is_some());
+    running.iter().filter(reads).min_by_key(has_flags).or_else(only).cloned()
 }
 
 /// What a file says after our blocks are gone; none if the file goes.

@@ -24,6 +24,10 @@ pub(crate) struct Running {
 
 /// Those with the mounts of the host's first process; none in a root without `/proc`.
 pub(crate) fn running(root: &Root) -> Result<Vec<Running>, Error> {
+    // The `/proc` in the root of an image that is made is that of the machine around it.
+    if !root.is_root_of("/proc/1") {
+        return Ok(Vec::new());
+    }
     let mounts = |process: &str| root.link(&format!("/proc/{process}/ns/mnt"));
     let host = mounts("1");
     let mut found = Vec::new();
@@ -69,7 +73,7 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::os::unix::process::CommandExt;
     use std::path::Path;
     use std::process::{Command, Stdio};
 
@@ -80,10 +84,11 @@ mod tests {
     fn containerd_of_this_machine_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("containerd");
-        fs::copy("/bin/sh", &program).unwrap();
+        // A link names the process, too, and nothing is written to that other tests may execute.
+        std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
         // A shell has its command where containerd has its configuration.
-        let waiting =
-            Command::new(&program).args(["-c", "read line"]).stdin(Stdio::piped()).spawn();
+        let mut shell = Command::new(&program);
+        let waiting = shell.arg0("sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn();
         let mut waiting = waiting.unwrap();
         let found = running(&Root::open(Path::new("/")).unwrap());
         waiting.kill().unwrap();

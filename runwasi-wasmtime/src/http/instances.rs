@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use http::{Request, uri::Authority};
-use runwasi_core::{GuestContext, InstanceSpec, engine::notes::Notes};
+use runwasi_core::{EngineError, GuestContext, InstanceSpec, engine::notes::Notes};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout, timeout_at},
@@ -196,8 +196,9 @@ impl Serving {
                 // The body of the response ends with the store, as if it were complete. So the
                 // failure is returned without a wait in between.
                 drop(store);
-                // The pool has no stack left for the call.
-                if error.is::<PoolConcurrencyLimitError>() {
+                // The pool, or the container's share of it, has no stack left for the call.
+                let lacks = matches!(error.downcast_ref(), Some(EngineError::Exhausted { .. }));
+                if lacks || error.is::<PoolConcurrencyLimitError>() {
                     return Err(Failure::Busy);
                 }
                 Err(self.failed(error, &slot))

@@ -96,7 +96,8 @@ impl Standard {
         if waits { input.read(bytes).await } else { input.try_read(bytes) }
     }
 
-    /// Writes all bytes and `waits` for their room, or those for which there is room.
+    /// Writes bytes and returns their number: if it `waits`, all up to the first error, else those for
+    /// which there is room.
     pub(crate) async fn write(&self, bytes: &[u8], waits: bool) -> io::Result<usize> {
         let Self::Output(Stdout { output, .. }) = self else { return Err(bad()) };
         if waits { output.write(bytes).await } else { output.try_write(bytes) }

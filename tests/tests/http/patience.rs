@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Containers;
-use runwasi_tests::http::{Answer, get};
+use runwasi_tests::http::{Answer, get, get_cut};
 use runwasi_tests::server::{APP, serve};
 use rustix::net::{
     AddressFamily, SocketAddrV4, SocketFlags, SocketType, bind, getsockname, listen, socket_with,
@@ -18,10 +18,13 @@ use rustix::net::{
 const ALLOWED: u64 = 300;
 const SOON: Duration = Duration::from_secs(8);
 
+/// A way to ask.
+type Get = fn(SocketAddr, &str) -> Result<Answer>;
+
 pub(crate) fn servers_that_keep_a_request_waiting_are_given_up(c: &mut Containers) -> Result<()> {
     let id = c.id("waits");
     let address = serve(c, &[], &id, APP)?;
-    let asks = |server: SocketAddr, option: &str| -> Result<Answer> {
+    let asks_by = |get: Get, server: SocketAddr, option: &str| -> Result<Answer> {
         let begin = Instant::now();
         let answer = get(address, &format!("/get?url=http%3A//{server}/&{option}={ALLOWED}"))?;
         let took = begin.elapsed();
@@ -31,14 +34,15 @@ pub(crate) fn servers_that_keep_a_request_waiting_are_given_up(c: &mut Container
         );
         Ok(answer)
     };
+    let asks = |server, option| asks_by(get, server, option);
     let deaf = Deaf::new()?;
     let answer = asks(deaf.address, "connect-ms")?;
     ensure!(answer.status == 502 && answer.body.contains("ConnectionTimeout"), "{answer:?}");
     let answer = asks(saying(b"")?, "first-byte-ms")?;
     ensure!(answer.status == 502 && answer.body.contains("ConnectionReadTimeout"), "{answer:?}");
     // The status has come and was passed on: the rest is missing.
-    let answer =
-        asks(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")?, "between-bytes-ms")?;
+    let half = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")?;
+    let answer = asks_by(get_cut, half, "between-bytes-ms")?;
     ensure!(answer == Answer { status: 200, body: "half".into() }, "{answer:?}");
     ensure!(get(address, "/hello")?.status == 200);
     ensure!(c.kill_and_finish(&id)? == 137);

@@ -2,6 +2,7 @@
 //! `delete`. containerd is played. The cases are listed in `main.rs`.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -72,6 +73,15 @@ pub(crate) fn joined_native_container_ends_with_its_killed_server(
     Ok(())
 }
 
+/// Number of the cgroups of the container `app`: with version 1 in the hierarchy of the CPU.
+fn cgroups(p: &ShimDriver) -> usize {
+    let is_there = |hierarchy: &&str| {
+        let own = Path::new("/sys/fs/cgroup").join(hierarchy).join(p.namespace()).join("app");
+        own.is_dir()
+    };
+    ["", "cpu"].iter().copied().filter(is_there).count()
+}
+
 pub(crate) fn joined_container_of_a_killed_server_leaves_no_cgroup_and_owes_no_hook(
     p: &mut ShimDriver,
 ) -> Result<()> {
@@ -80,9 +90,17 @@ pub(crate) fn joined_container_of_a_killed_server_leaves_no_cgroup_and_owes_no_h
     app.config["hooks"] = json!({ "poststop": [script(p, "echo after >>$LOG")] });
     app.config["linux"]["resources"] = json!({ "memory": { "limit": 64 << 20 } });
     app.write()?;
-    run(p, &pod, &app)?;
+    // Alone: the guests are in the cgroup of the first container.
+    let client = p.connect(POD, pod.path())?;
+    fs::write(app.path().join("sandbox"), POD)?;
+    client.create("app", app.path(), &[])?;
+    client.start("app")?;
+    if !p.runtime().needs_daemon() {
+        poll_until("its cgroup", Duration::from_secs(20), || (cgroups(p) > 0).then_some(()))?;
+    }
     kill_server(p)?;
     p.delete(POD, pod.path())?.ok()?;
+    ensure!(cgroups(p) == 0, "its cgroup stays");
     ensure!(log(p) == "after\n", "{:?}", log(p));
     if p.runtime().needs_daemon() {
         p.daemon()?.start_again()?;

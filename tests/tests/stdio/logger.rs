@@ -110,7 +110,7 @@ pub(crate) fn logger_that_never_becomes_ready_is_refused(c: &mut Containers) -> 
     c.fixture.becomes_clean()
 }
 
-/// The address is one of containerd 2.2, which hands it on unread, as all versions do.
+/// The address is one of containerd 2.3, which hands it on unread, as all versions do.
 pub(crate) fn logger_of_version_2_tells_its_readiness(c: &mut Containers) -> Result<()> {
     let (directory, uri) = logger(c, &format!("printf x >&5; {COPY}"))?;
     let uri = uri.replace("binary://", "binary-v2://");

@@ -41,7 +41,7 @@ const KEY_WAIT: Duration = Duration::from_millis(100);
 /// Signals that end the program, which must leave the screen before.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
-/// The last of these signals that has come. None at first.
+/// The last of these signals that has come. 0 at first.
 #[derive(Clone, Default)]
 struct Signalled(Arc<AtomicUsize>);
 
