@@ -76,6 +76,7 @@ mod tests {
     use std::os::unix::process::CommandExt;
     use std::path::Path;
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use super::{Running, USUAL, running};
     use crate::root::Root;
@@ -90,11 +91,17 @@ mod tests {
         let mut shell = Command::new(&program);
         let waiting = shell.arg0("sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn();
         let mut waiting = waiting.unwrap();
-        let found = running(&Root::open(Path::new("/")).unwrap());
+        let root = Root::open(Path::new("/")).unwrap();
+        let found = || running(&root).unwrap().iter().any(|one| one.config == "read line");
+        // Its name and its arguments come after the start has returned.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut is_found = found();
+        while !is_found && Instant::now() < deadline {
+            is_found = found();
+        }
         waiting.kill().unwrap();
         waiting.wait().unwrap();
-        let found = found.unwrap();
-        assert!(found.iter().any(|one| one.config == "read line"), "{found:?}");
+        assert!(is_found);
     }
 
     #[test]
