@@ -14,7 +14,7 @@ use runwasi_daemon::{
     config::{self, Command, Settings},
 };
 
-use crate::engine_settings;
+use crate::settings;
 
 const IDENTITY: Identity = Identity {
     program: "containerd-wasmtimed",
@@ -76,7 +76,7 @@ fn read(file: &[u8], variables: &[u8], arguments: &[OsString]) -> Result<Command
 
 /// The table of the engine, as the daemon of wasmtime checks it.
 fn engine(settings: &Settings) -> Result<String, SettingsError> {
-    let base = engine_settings::Settings { slots: settings.slots_in_force(), ..Default::default() };
+    let base = settings::Settings { slots: settings.slots_in_force(), ..Default::default() };
     settings.engine.read(&base)?.to_toml()
 }
 

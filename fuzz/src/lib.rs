@@ -27,7 +27,11 @@ pub mod ttrpc_frames;
 // The file itself: its crate compiles wasmtime, which nothing here needs.
 #[path = "../../runwasi-wasmtime/src/settings.rs"]
 #[allow(dead_code, reason = "the engine uses the rest")]
-mod engine_settings;
+mod settings;
+// The values in force of absent ones.
+#[path = "../../runwasi-wasmtime/src/pool_sizes.rs"]
+#[allow(dead_code, reason = "the engine uses the rest")]
+mod pool_sizes;
 // A constant of it bounds one of these settings.
 #[path = "../../runwasi-wasmtime/src/maps.rs"]
 #[allow(dead_code, reason = "the engine uses the rest")]

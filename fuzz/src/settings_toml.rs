@@ -2,7 +2,7 @@
 
 use runwasi_core::settings::RawSettings;
 
-use crate::engine_settings::Settings;
+use crate::settings::Settings;
 
 const SOURCE: &str = "settings.toml";
 
