@@ -4,20 +4,16 @@
 //! A drained daemon has no successor. So its guard, and with it the service, and the address of the
 //! metrics belong to all daemons of the node, until the last of them has ended.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use runwasi_core::{
     bootstrap::socket,
     metrics::exposition::{ProgramState, States},
-    sys,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::state_dir::pid_of;
+use crate::state_dir::started;
 
 /// How a daemon comes to take no new sandboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +50,13 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Resolves when no daemon listens at `sockets`, their own sockets.
 pub(crate) async fn others_ended(mut sockets: Vec<PathBuf>) {
     loop {
-        sockets.retain(|path| socket::is_alive(path) || is_running(path));
+        // Without free descriptors no socket answers.
+        sockets.retain(|path| socket::is_alive(path) || started(path).is_some());
         if sockets.is_empty() {
             return;
         }
         sleep(LOOK).await;
     }
-}
-
-/// True if the process of a daemon's own socket is there: without free descriptors no socket answers.
-fn is_running(socket: &Path) -> bool {
-    pid_of(socket).is_some_and(|pid| sys::start_time(pid).is_ok())
 }
 
 #[cfg(test)]

@@ -242,10 +242,9 @@ impl StateDirectory {
             .collect())
     }
 
-    /// The same, of daemons that were started before this one. A drained daemon waits for these alone: two
-    /// that wait for each other would never leave.
+    /// The same, of daemons that were started before this one. A drained daemon waits for these alone:
+    /// two that wait for each other would never leave.
     pub(crate) fn earlier(&self) -> Result<Vec<PathBuf>, RecordError> {
-        let started = |path: &Path| sys::start_time(pid_of(path)?).ok();
         let own = started(&self.daemon_socket(std::process::id()));
         let mut others = self.others()?;
         others.retain(|path| started(path) < own);
@@ -254,8 +253,13 @@ impl StateDirectory {
 }
 
 /// The pid in the name of a daemon's own socket.
-pub(crate) fn pid_of(socket: &Path) -> Option<u32> {
+fn pid_of(socket: &Path) -> Option<u32> {
     socket.file_stem()?.to_str()?.parse().ok()
+}
+
+/// Start time of the process of a daemon's own socket. Absent if there is none any more.
+pub(crate) fn started(socket: &Path) -> Option<u64> {
+    sys::start_time(pid_of(socket)?).ok()
 }
 
 /// The pid in the name of a daemon's own socket, if there is no such process any more.

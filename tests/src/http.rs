@@ -30,7 +30,7 @@ pub fn address() -> SocketAddr {
 
 /// `GET`, by HTTP/1.0: the answer ends with the connection and has no chunks.
 pub fn get(server: SocketAddr, path: &str) -> Result<Answer> {
-    request(server, &format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n"), b"")
+    request(server, &get_head(server, path), b"")
 }
 
 /// `POST`, in the same way.
@@ -58,17 +58,21 @@ pub fn get_when_up(server: SocketAddr, path: &str) -> Result<Answer> {
 
 /// The same as [`get`] on a connection that was just made.
 pub fn get_on(stream: TcpStream, server: SocketAddr, path: &str) -> Result<Answer> {
-    let head = format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n");
+    let head = get_head(server, path);
     request_on(stream, server, &head, b"")
 }
 
 /// The same as [`get`] for an answer that is cut: the connection ends with a reset.
 pub fn get_cut(server: SocketAddr, path: &str) -> Result<Answer> {
-    let head = format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n");
+    let head = get_head(server, path);
     let (bytes, end) = exchange(connect(server)?, &head, b"")?;
     let is_reset = end.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
     ensure!(is_reset, "the end of {:?} is {end:?}", String::from_utf8_lossy(&bytes));
     answer(&String::from_utf8_lossy(&bytes))
+}
+
+fn get_head(server: SocketAddr, path: &str) -> String {
+    format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")
 }
 
 fn connect(server: SocketAddr) -> Result<TcpStream> {
