@@ -10,7 +10,7 @@ use runwasi_core::{
     containerd::task_client::{CallError, TaskClient},
     testing::{Harness, ScriptedEngine},
 };
-use tokio::net::unix::pipe;
+use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -381,6 +381,32 @@ async fn a_signal_while_the_exit_waits_for_its_reader_does_not_change_the_status
         );
         client.delete(&id).await?;
     }
+    harness.stop().await;
+    Ok(())
+}
+
+/// containerd may still be opening the FIFOs when it kills an ended process. It deletes it next.
+#[tokio::test]
+async fn a_kill_of_an_ended_process_is_answered_once_its_output_is_read() -> Result {
+    let (harness, client) = harness().await?;
+    let (bundle, pipes) =
+        (harness.bundle("c", &["print", "last words"]).write()?, harness.pipes("c")?);
+    client.create("c", &bundle, &pipes.paths, &[]).await?;
+    client.start("c").await?;
+    assert_eq!(client.wait("c").await?, 0);
+    let mut reader = pipe::OpenOptions::new().open_receiver(&pipes.paths.stdout)?;
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut read = [0; 32];
+        let read = reader.read(&mut read).await.map(|count| read[..count].to_vec());
+        (Instant::now(), read)
+    };
+    let kill = async { (client.kill("c", SIGKILL).await, Instant::now()) };
+    let ((read_at, read), (killed, killed_at)) = tokio::join!(late, kill);
+    killed.expect_err("it has ended");
+    assert!(read?.starts_with(b"last words"));
+    assert!(killed_at > read_at, "the kill was answered before the reader had read");
+    client.delete("c").await?;
     harness.stop().await;
     Ok(())
 }

@@ -325,7 +325,13 @@ impl Driver {
         let next = match self.state().decide(request) {
             Decision::Accept(next) => next,
             Decision::Ignore => return drop(reply.send(Ok(()))),
-            Decision::Deny(denial) => return drop(reply.send(Err(denial.into()))),
+            Decision::Deny(denial) => {
+                if let (Request::Kill(_), Some(unread)) = (request, &self.unread) {
+                    // Boxed: few processes need it, and every driver would have room for it.
+                    Box::pin(unread.begun()).await;
+                }
+                return drop(reply.send(Err(denial.into())));
+            }
         };
         match request {
             Request::Start => return self.start(next, reply),

@@ -453,6 +453,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn unread_output_waits_for_the_first_read_of_a_reader_that_comes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let stdio = open(String::new(), path.clone()).await.unwrap();
+        stdio.stdout.write_all(b"last words").await.unwrap();
+        let unread = stdio.unread().unwrap();
+        drop(stdio);
+        let mut reader = File::open(&path).unwrap();
+        {
+            let mut begun = std::pin::pin!(unread.begun());
+            let early = timeout(Duration::from_millis(50), &mut begun).await;
+            assert!(early.is_err(), "a reader that is there has not read yet");
+            reader.read_exact(&mut [0; 4]).unwrap();
+            timeout(Duration::from_millis(100), begun).await.unwrap();
+        }
+        // A reader that does not read is waited for a short time only.
+        timeout(SOON, unread.begun()).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn output_of_a_reader_that_is_there_is_not_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "out");
