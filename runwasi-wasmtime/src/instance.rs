@@ -1,6 +1,6 @@
 //! Runs a guest of any kind to its end and returns its exit status.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -129,7 +129,7 @@ impl WasmtimeInstance {
                 Command::Function(function) => command::call(&mut store, &instance, function).await,
             }
         };
-        let ended = limits::bounded(&self.spec.memory, run).await;
+        let ended = limits::bounded(&self.spec.memory, pin!(run)).await;
         let ended = ended.map_err(|error| store.data().explain(error));
         // Nothing of it goes on, whether it has returned or not.
         drop(running);

@@ -7,7 +7,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    pin::pin,
+    pin::Pin,
     sync::Arc,
     task::Poll,
 };
@@ -91,11 +91,11 @@ pub(crate) fn yield_at_ticks<T: Limited>(store: &mut Store<T>) {
 }
 
 /// Runs a guest until it returns, or until the host's memory for it is beyond the limit.
+// By reference: a future that was moved in here would have its place twice in that of the caller.
 pub(crate) async fn bounded<T>(
     memory: &Memory,
-    guest: impl Future<Output = wasmtime::Result<T>>,
+    mut guest: Pin<&mut impl Future<Output = wasmtime::Result<T>>>,
 ) -> wasmtime::Result<T> {
-    let mut guest = pin!(guest);
     poll_fn(|cx| {
         let polled = guest.as_mut().poll(cx);
         match (polled.is_pending(), memory.check()) {

@@ -16,7 +16,8 @@
 //! keeps the last woken task for the same worker.
 //!
 //! A computing guest is polled again immediately after each yield. While the clock ticks, it
-//! ignores the beginning and the end of single polls.
+//! ignores the beginning and the end of single polls. It ticks for long polls: while all workers
+//! run many short ones, as those of a server do, it ticks as with a free worker.
 
 mod pace;
 
@@ -26,7 +27,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     thread::{Builder, JoinHandle},
@@ -36,7 +37,7 @@ use std::{
 use runwasi_core::{panics, task_limits};
 use tokio::runtime::Handle;
 
-use self::pace::{Pace, Wait};
+use self::pace::{NEVER, Pace, Seen, Wait};
 
 /// Stack size of the thread. It is small, since the thread calls one function.
 const STACK: usize = 64 << 10;
@@ -61,21 +62,29 @@ impl Engines {
     }
 }
 
+/// A begun poll in `Shared::polls`, above the number of those under way.
+const POLL: u64 = 1 << 32;
+
 /// State shared by the thread and the pollers.
 ///
-/// No wakeup is lost. The thread, with `stopping` locked, stores `wanted` (1), then loads `active`
-/// (2) and sleeps if that is less. A poller increments `active` (3), then loads `wanted` (4) and
-/// notifies if that is reached. All four are `SeqCst`, so they have one order:
+/// No wakeup is lost. The thread, with `stopping` locked, stores `wanted` (1), then loads the number
+/// of active polls (2) and sleeps if that is less. A poller increments that number (3), then loads
+/// `wanted` (4), and if it is reached takes it back and notifies. All are `SeqCst`, so they have one
+/// order:
 ///
 /// * (3) before (2): the thread sees the poll and does not sleep.
-/// * (2) before (3), so (1) before (4): the poller sees `wanted` and notifies. It locks `stopping`
-///   first. The thread holds that lock from (1) until it sleeps, so the notification comes to a
-///   thread that sleeps, or that has woken up and loads `active` again.
+/// * (2) before (3), so (1) before (4): the poller, or another one before it, sees `wanted` and
+///   takes it back. It locks `stopping` next. The thread holds that lock from (1) until it sleeps,
+///   so the notification comes to a thread that sleeps, or that has woken up. It looks at `wanted`
+///   before it sleeps again.
+///
+/// One poller notifies: with all workers in guests the thread may get no core for a long time, in
+/// which every poll would notify it once more.
 #[derive(Default)]
 struct Shared {
-    /// Guests being polled right now.
-    active: AtomicUsize,
-    /// Value of `active` at which the thread wants a wakeup.
+    /// Guests being polled right now, and from [`POLL`] on the polls that have begun.
+    polls: AtomicU64,
+    /// Number of guests polled at once at which the thread wants a wakeup.
     wanted: AtomicUsize,
     /// Number of threads that poll guests. It is 0 until the first poll, since only the polling
     /// runtime knows it.
@@ -132,11 +141,16 @@ impl Shared {
     fn run(&self, quantum: Duration, mut tick: impl FnMut()) {
         let mut pace = Pace::new(quantum);
         let mut stopping = self.lock();
+        let mut before = self.begun();
         while !*stopping {
             let wait = pace.wait(self.workers.load(Ordering::SeqCst));
             let timed_out;
             (stopping, timed_out) = self.wait(stopping, wait);
-            if !*stopping && pace.advance(timed_out, self.active()) {
+            let begun = self.begun();
+            let polls = begun.wrapping_sub(before) as usize;
+            before = begun;
+            let seen = Seen { timed_out, active: self.active(), polls };
+            if !*stopping && pace.advance(seen, self.workers.load(Ordering::SeqCst)) {
                 tick();
             }
         }
@@ -149,7 +163,10 @@ impl Shared {
         Wait { wanted, timeout }: Wait,
     ) -> (MutexGuard<'a, bool>, bool) {
         self.wanted.store(wanted, Ordering::SeqCst);
-        let waits = |stopping: &mut bool| !*stopping && self.active() < wanted;
+        let waits = |stopping: &mut bool| {
+            let is_taken = self.wanted.load(Ordering::SeqCst) != wanted;
+            !*stopping && !is_taken && self.active() < wanted
+        };
         let Some(timeout) = timeout else {
             let waited = self.changed.wait_while(stopping, waits);
             return (waited.unwrap_or_else(PoisonError::into_inner), false);
@@ -163,22 +180,35 @@ impl Shared {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Number of polls under way.
     fn active(&self) -> usize {
-        self.active.load(Ordering::SeqCst)
+        (self.polls.load(Ordering::SeqCst) % POLL) as usize
+    }
+
+    /// Number of polls that have begun. It wraps.
+    fn begun(&self) -> u32 {
+        (self.polls.load(Ordering::SeqCst) / POLL) as u32
     }
 
     /// Counts a poll in, and wakes the thread if it waits for this one.
     fn enter(&self) {
         // In this order; the proof is at `Shared`.
-        let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
-        if active >= self.wanted.load(Ordering::SeqCst) {
+        let before = self.polls.fetch_add(POLL + 1, Ordering::SeqCst);
+        let active = (before % POLL) as usize + 1;
+        let wanted = self.wanted.load(Ordering::SeqCst);
+        if active >= wanted
+            && self
+                .wanted
+                .compare_exchange(wanted, NEVER, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+        {
             drop(self.lock());
             self.changed.notify_all();
         }
     }
 
     fn leave(&self) {
-        self.active.fetch_sub(1, Ordering::SeqCst);
+        self.polls.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Initializes `workers` from the polling runtime.

@@ -2,12 +2,16 @@
 //!
 //! ```text
 //!             a guest is polled           all workers poll guests
-//!   Asleep ──────────────────▶ Relaxed ──────────────────────────▶ Busy
-//!      ▲                       │ ▲   ▲                               │
-//!      │                       │ └───┘ interval over: tick           │
-//!      └───────────────────────┘ ▲                                   │
-//!        no guest at QUIET ticks └───────── quantum over: tick ──────┘
+//!   Asleep ──────────────────▶ Relaxed ──────────────────────────▶ Busy ◀─┐
+//!      ▲                       │ ▲   ▲                              │ │   │ quantum over,
+//!      │                       │ └───┘ interval over: tick          │ └───┘ polls were short
+//!      └───────────────────────┘ ▲                                  │
+//!        no guest at QUIET ticks └───────── quantum over: tick ─────┘
 //! ```
+//!
+//! Short polls need no tick: their workers come to other tasks by themselves. Under the load of a
+//! server all workers poll guests thousands of times a second, and a wake-up for each of these
+//! times would cost more than the polls.
 
 use std::time::Duration;
 
@@ -18,6 +22,10 @@ const RELAXED_INTERVAL: Duration = Duration::from_millis(5);
 // A server polls for microseconds, thousands of times a second. Waking the thread for each poll
 // would cost more than the polls.
 const QUIET: u32 = 4;
+
+/// Number of polls by each worker in a quantum, above which they are short.
+// A computing guest is polled once or twice: it yields at ticks only.
+const SHORT: usize = 4;
 
 /// More guests than are ever polled at once: the thread is not woken.
 pub(super) const NEVER: usize = usize::MAX;
@@ -37,9 +45,10 @@ enum Phase {
     Asleep,
     /// A worker may be free: its interval ends early when the last worker polls a guest.
     Relaxed,
-    /// Every worker polled a guest at the beginning of this quantum.
+    /// Every worker polled a guest at the beginning of this quantum, or polls are short. With the
+    /// number of quanta in a row that had no tick.
     // Further polls do not wake the thread: a computing guest begins one after each yield.
-    Busy,
+    Busy(u32),
 }
 
 /// A wait until that number of guests is polled at once, or the timeout.
@@ -48,6 +57,17 @@ pub(super) struct Wait {
     pub(super) wanted: usize,
     /// Absent: no timeout.
     pub(super) timeout: Option<Duration>,
+}
+
+/// State of the polls at the end of a wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// The timeout ended the wait.
+    pub(super) timed_out: bool,
+    /// Guests being polled.
+    pub(super) active: usize,
+    /// Polls that began during the wait.
+    pub(super) polls: usize,
 }
 
 impl Pace {
@@ -62,25 +82,37 @@ impl Pace {
             Phase::Relaxed => {
                 Wait { wanted: workers, timeout: Some(self.quantum.max(RELAXED_INTERVAL)) }
             }
-            Phase::Busy => Wait { wanted: NEVER, timeout: Some(self.quantum) },
+            Phase::Busy(_) => Wait { wanted: NEVER, timeout: Some(self.quantum) },
         }
     }
 
-    /// Handles the end of the last wait, with `active` guests being polled. Returns true for a
+    /// Handles the end of the last wait, on a runtime of that many workers. Returns true for a
     /// tick.
-    pub(super) fn advance(&mut self, timed_out: bool, active: usize) -> bool {
-        match (self.phase, timed_out) {
-            (Phase::Asleep, _) => {
+    pub(super) fn advance(&mut self, seen: Seen, workers: usize) -> bool {
+        match self.phase {
+            Phase::Asleep => {
                 self.phase = Phase::Relaxed;
                 self.quiet = 0;
                 false
             }
-            (Phase::Relaxed, false) => {
-                self.phase = Phase::Busy;
+            Phase::Relaxed if !seen.timed_out => {
+                self.phase = Phase::Busy(0);
                 false
             }
-            (Phase::Relaxed, true) | (Phase::Busy, _) => self.tick(active),
+            Phase::Busy(quanta) if seen.polls > SHORT * workers => {
+                self.short(quanta + 1, seen.active)
+            }
+            Phase::Relaxed | Phase::Busy(_) => self.tick(seen.active),
         }
+    }
+
+    /// After so many quanta of short polls: they have the ticks of a free worker, for a guest that
+    /// computes beside them.
+    fn short(&mut self, quanta: u32, active: usize) -> bool {
+        self.quiet = 0;
+        let due = self.quantum * quanta >= RELAXED_INTERVAL;
+        self.phase = Phase::Busy(if due { 0 } else { quanta });
+        due && active > 0
     }
 
     fn tick(&mut self, active: usize) -> bool {
@@ -117,6 +149,26 @@ mod tests {
                 time < end
             });
             here.map_or(0, |(_, active)| *active)
+        }
+
+        /// The same on so many workers: each polls one guest at once.
+        fn on(mut self, workers: usize) -> Self {
+            self.steps.iter_mut().for_each(|(_, active)| *active = (*active).min(workers));
+            self
+        }
+
+        /// Number of polls that begin after `from`, until `to`.
+        fn polls(&self, from: Duration, to: Duration) -> usize {
+            let mut begin = Duration::ZERO;
+            let mut before = 0;
+            let begun = self.steps.iter().map(|(length, active)| {
+                let new =
+                    if begin > from && begin <= to { active.saturating_sub(before) } else { 0 };
+                begin += *length;
+                before = *active;
+                new
+            });
+            begun.sum()
         }
 
         /// The first time from `time` on at which so many guests are polled.
@@ -158,17 +210,24 @@ mod tests {
                 (Some(reached), Some(timeout)) => timeout < reached,
                 (reached, _) => reached.is_none(),
             };
-            now = if timed_out { timeout } else { reached }.unwrap();
-            if pace.advance(timed_out, load.at(now)) {
+            let end = if timed_out { timeout } else { reached }.unwrap();
+            let seen = Seen { timed_out, active: load.at(end), polls: load.polls(now, end) };
+            now = end;
+            if pace.advance(seen, workers) {
                 ticks.push(now);
             }
         }
     }
 
     fn any_load() -> impl Strategy<Value = Load> {
-        let step = (1..30_000u64, 0..5usize)
-            .prop_map(|(micros, active)| (Duration::from_micros(micros), active));
-        proptest::collection::vec(step, 0..40).prop_map(|steps| Load { steps })
+        let steps = |longest| {
+            let step = (1..longest, 0..5usize)
+                .prop_map(|(micros, active)| (Duration::from_micros(micros), active));
+            proptest::collection::vec(step, 0..40)
+        };
+        // Long polls, and between them series of short ones.
+        let parts = proptest::collection::vec(prop_oneof![steps(30_000u64), steps(100)], 0..4);
+        parts.prop_map(|parts| Load { steps: parts.concat() })
     }
 
     proptest! {
@@ -178,6 +237,7 @@ mod tests {
             workers in 1..4usize,
             load in any_load(),
         ) {
+            let load = load.on(workers);
             let quantum = MS * quantum;
             let relaxed = quantum.max(RELAXED_INTERVAL);
             let (ticks, asleep) = simulate(quantum, workers, &load);
@@ -187,14 +247,15 @@ mod tests {
             for pair in ticks.windows(2) {
                 prop_assert!(pair[1] - pair[0] >= quantum, "{pair:?}");
             }
-            // Any window of computing guests has a tick: after a quantum without a free worker,
-            // and with one after a relaxed interval, or a quantum that begins at its end.
+            // Any window of computing guests has a tick: without a free worker after a quantum, or
+            // after the next one if polls were short before. With a free worker after a relaxed
+            // interval, and another one if polls became short at its end.
             let ticked = |from: Duration, length: Duration| {
                 ticks.iter().any(|tick| *tick >= from && *tick <= from + length)
             };
             for micros in (0..load.end().as_micros() as u64).step_by(500) {
                 let from = Duration::from_micros(micros);
-                for (least, length) in [(workers, quantum), (1, relaxed + quantum)] {
+                for (least, length) in [(workers, quantum * 2), (1, (relaxed + quantum) * 2)] {
                     // Longer by a step: the guests are still polled at the tick.
                     let computing = load.holds(least, from, length + MS / 1000);
                     prop_assert!(!computing || ticked(from, length), "no tick from {from:?} on");
@@ -223,10 +284,37 @@ mod tests {
             let wait = pace.wait(2);
             let timeout = wait.timeout.map_or(Duration::MAX, |timeout| now + timeout);
             let reached = load.reaches(wait.wanted, now).unwrap_or(Duration::MAX);
-            now = timeout.min(reached);
-            pace.advance(timeout < reached, load.at(now));
+            let end = timeout.min(reached);
+            let timed_out = timeout < reached;
+            let seen = Seen { timed_out, active: load.at(end), polls: load.polls(now, end) };
+            now = end;
+            pace.advance(seen, 2);
             wakeups += 1;
         }
         assert!(wakeups <= 25, "{wakeups} in place of 100");
+    }
+
+    #[test]
+    fn short_polls_on_all_workers_have_the_ticks_of_a_free_worker() {
+        // Each worker is at its own poll, or at two of them, for 50 ms.
+        let polls = [(MS / 50, 1), (MS / 50, 2)];
+        let load = Load { steps: polls.repeat(1250) };
+        let mut pace = Pace::new(MS);
+        let mut now = Duration::ZERO;
+        let mut notified = 0;
+        let mut ticks = 0;
+        while now < load.end() {
+            let wait = pace.wait(2);
+            let timeout = wait.timeout.map_or(Duration::MAX, |timeout| now + timeout);
+            let reached = load.reaches(wait.wanted, now).unwrap_or(Duration::MAX);
+            let end = timeout.min(reached);
+            let timed_out = timeout < reached;
+            let seen = Seen { timed_out, active: load.at(end), polls: load.polls(now, end) };
+            now = end;
+            ticks += u32::from(pace.advance(seen, 2));
+            notified += u32::from(!timed_out);
+        }
+        assert_eq!(notified, 2, "of the first poll, and of the first two at once");
+        assert!((8..=11).contains(&ticks), "{ticks}");
     }
 }

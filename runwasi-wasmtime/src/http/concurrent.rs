@@ -1,6 +1,6 @@
 //! The way from a request to an instance that serves several at once, and the making of instances.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use http::{Request, Response};
 use tokio::{sync::oneshot, time::timeout};
@@ -21,7 +21,7 @@ impl Serving {
     pub(super) async fn ask(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
-        request: Request<TimedBody>,
+        request: Box<Request<TimedBody>>,
     ) -> Result<(Response<WasiBody>, Place), Failure> {
         let parent = trace::current(&request);
         let mut place = self.place(shared).await?;
@@ -90,8 +90,11 @@ impl Serving {
         let running = store.data_mut().outbound.run();
         // Instances of p2 serve one request: no runner is made for them.
         let Instance::P3(service, _) = instance else { return };
-        let served = runner.run(&mut store, &service, self.settings.request_timeout);
-        match limits::bounded(&self.spec.memory, served).await {
+        let served = {
+            let run = pin!(runner.run(&mut store, &service, self.settings.request_timeout));
+            limits::bounded(&self.spec.memory, run).await
+        };
+        match served {
             Ok(true) => {
                 running.returned();
                 self.put_back(store);

@@ -210,7 +210,7 @@ impl Instance {
     pub(super) async fn call(
         &self,
         store: &mut Store<Component>,
-        request: Request<TimedBody>,
+        request: Box<Request<TimedBody>>,
         head: oneshot::Sender<Head>,
     ) -> wasmtime::Result<()> {
         match self {
@@ -223,11 +223,11 @@ impl Instance {
 async fn call_p2(
     proxy: &Proxy,
     store: &mut Store<Component>,
-    request: Request<TimedBody>,
+    request: Box<Request<TimedBody>>,
     head: oneshot::Sender<Head>,
 ) -> wasmtime::Result<()> {
     let scheme = Scheme::Http;
-    let request = store.data_mut().http().new_incoming_request(scheme, request)?;
+    let request = store.data_mut().http().new_incoming_request(scheme, *request)?;
     // A head that cannot be sent is dropped: its receiver has given up the request.
     let send = move |answer: Result<_, CodeP2>| drop(head.send(answer.map_err(Failure::of_guest)));
     let out = store.data_mut().http().new_response_outparam_from_callback(send)?;
@@ -240,7 +240,7 @@ type Sent = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> +
 async fn call_p3(
     service: &Service,
     store: &mut Store<Component>,
-    request: Request<TimedBody>,
+    request: Box<Request<TimedBody>>,
     head: oneshot::Sender<Head>,
 ) -> wasmtime::Result<()> {
     let call = async |accessor: &Accessor<Component>| {
@@ -256,11 +256,11 @@ async fn call_p3(
 pub(super) async fn answer_p3(
     service: &Service,
     accessor: &Accessor<Component>,
-    request: Request<TimedBody>,
+    request: Box<Request<TimedBody>>,
 ) -> wasmtime::Result<Head> {
     let (request, sent) = accessor.with(|mut store| {
         let view = store.get().http();
-        let (request, sent) = p3::Request::from_http(view.hooks, request);
+        let (request, sent) = p3::Request::from_http(view.hooks, *request);
         // Boxed: its type would borrow from the store.
         let sent: Sent = Box::pin(sent);
         wasmtime::error::Ok((view.table.push(request)?, sent))

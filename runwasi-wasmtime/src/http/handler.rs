@@ -129,6 +129,7 @@ async fn handle(
     // A client that stops in the middle of its request is as idle as one between two requests.
     let patience = serving.settings.idle_timeout;
     let request = request.map(|body| TimedBody::new(body, patience, Error::from).telling(arriving));
+    let request = Box::new(request);
     let time = serving.settings.request_timeout;
     // A failure drops the ticket, which frees the slot, after the call, which ends the guest.
     let (response, call) = match &serving.shared {

@@ -1,6 +1,6 @@
 //! State shared by all requests of a running server, and the way from a request to an instance.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, uri::Authority};
 use runwasi_core::{EngineError, GuestContext, InstanceSpec, engine::notes::Notes};
@@ -161,9 +161,10 @@ impl Serving {
     }
 
     /// Runs the guest's handler until it returns. `head` is sent as soon as the guest has answered.
+    // The request is boxed: each future on its way would have room for it twice.
     pub(super) async fn call(
         self: Arc<Self>,
-        request: Request<TimedBody>,
+        request: Box<Request<TimedBody>>,
         head: oneshot::Sender<Head>,
         slot: Slot,
     ) -> Result<(), Failure> {
@@ -175,8 +176,11 @@ impl Serving {
         store.data_mut().outbound.parent = parent;
         // Dropped before the store, also if the request is given up.
         let running = store.data_mut().outbound.run();
-        let called = instance.call(&mut store, request, head);
-        match limits::bounded(&self.spec.memory, called).await {
+        let called = {
+            let call = pin!(instance.call(&mut store, request, head));
+            limits::bounded(&self.spec.memory, call).await
+        };
+        match called {
             Ok(()) => {
                 // Requests of a p3 instance go on after this one, those of p2 end with their store.
                 if self.guest.may_share() {

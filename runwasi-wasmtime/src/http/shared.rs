@@ -102,7 +102,7 @@ struct State {
 
 /// A request on its way to an instance.
 pub(super) struct Job {
-    pub(super) request: Request<TimedBody>,
+    pub(super) request: Box<Request<TimedBody>>,
     /// Dropped without an answer if the instance ends.
     pub(super) head: oneshot::Sender<Head>,
     pub(super) parent: Option<SpanContext>,

@@ -26,6 +26,8 @@ pub(crate) mod store;
 mod sync;
 mod vectors;
 
+use std::pin::pin;
+
 use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};
 use wasmtime::{Instance, InstancePre, Store, Val};
 
@@ -55,7 +57,7 @@ pub(crate) async fn run(
     gc_heap::enlarge(&mut store, gc_heap::OF_PROCESS).map_err(start::failed)?;
     // Reports an instantiation that was never pending; `ready_if_long` has reported any other.
     context.ready();
-    let called = limits::bounded(&spec.memory, call(entry, &mut store, &instance)).await;
+    let called = limits::bounded(&spec.memory, pin!(call(entry, &mut store, &instance))).await;
     let called = called.map_err(|error| store.data().limits.explain(error));
     Ok(exit::status(called, spec).await)
 }
