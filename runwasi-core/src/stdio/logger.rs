@@ -5,8 +5,8 @@
 //! file descriptor 3 and stderr from 4, and closes 5 when it is ready. That of a `binary-v2://`
 //! address writes a byte to 5 before: one that closes it without, by its end for example, has failed.
 //! It ends when both streams end, or is made to ([`logger_end`](super::logger_end)). It is not a
-//! child of this process: its end needs no wait, and it outlives this process to log the rest of its
-//! pipes.
+//! child of this process: its end needs no wait, and it outlives this process to log the rest of
+//! its pipes.
 
 use std::{
     convert::identity,

@@ -158,8 +158,7 @@ mod tests {
     async fn logger_that_ignores_sigterm_is_killed() {
         let directory = tempfile::tempdir().unwrap();
         let ready = directory.path().join("ready");
-        let child =
-            logger(&format!("trap '' TERM; touch {}; exec sleep 1000", ready.display()));
+        let child = logger(&format!("trap '' TERM; touch {}; exec sleep 1000", ready.display()));
         while !ready.exists() {
             sleep(SHORT).await;
         }

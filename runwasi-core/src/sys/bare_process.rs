@@ -1,17 +1,17 @@
 //! An OS process that shares the memory and files of this one and only waits for signals.
 //!
 //! It is made by `clone(2)` with `CLONE_VM | CLONE_FILES`: a process of its own, with pid and
-//! namespaces, that costs a few KiB in the kernel and a word in this process. `clone3(2)` would also
-//! clear the signal handlers, but systemd's `RestrictNamespaces=` refuses it.
+//! namespaces, that costs a few KiB in the kernel and a word in this process. `clone3(2)` would
+//! also clear the signal handlers, but systemd's `RestrictNamespaces=` refuses it.
 //!
 //! ```text
-//! clone ─▶ die with the parent ─▶ own session ─▶ empty root ─▶ wait for a signal ─▶ store it ─▶ stop
-//!                                                                  ▲                           │
-//!                                                                  └──── SIGCONT of ours ◀─────┘
+//! clone ─▶ die with the parent ─▶ session ─▶ empty root ─▶ wait for a signal ─▶ store it ─▶ stop
+//!                                                             ▲                           │
+//!                                                             └──── SIGCONT of ours ◀─────┘
 //! ```
 //!
-//! Clients take `/proc/<pid>/root` for the files of a container: `nerdctl cp` reads and writes there.
-//! It is an empty directory that refuses writes, and never the root of the host.
+//! Clients take `/proc/<pid>/root` for the files of a container: `nerdctl cp` reads and writes
+//! there. It is an empty directory that refuses writes, and never the root of the host.
 //!
 //! The wait for its end finds the stop, too, so a signal is reported without a descriptor or a pipe.
 //!
