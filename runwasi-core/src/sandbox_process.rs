@@ -1,6 +1,6 @@
 //! The OS process that stands for a sandbox.
 //!
-//! containerd is told its pid. It has the sandbox's namespaces and runs nothing
+//! containerd is told its pid. It has the sandbox's namespaces and an empty root, and runs nothing
 //! ([`BareProcess`](sys::BareProcess)). A signal to the pid means the containers of that sandbox:
 //! the process reports those that can be blocked and lives on; SIGKILL ends it.
 //!
@@ -212,6 +212,24 @@ mod tests {
         assert!(process.has_ended() && process.open().is_err());
         assert!(!Path::new(&format!("/proc/{}", process.pid())).exists(), "a zombie");
         assert!(!other.has_ended() && others.try_recv().is_err());
+    }
+
+    /// Clients take its root for that of a container.
+    #[test]
+    fn process_shows_no_file_of_the_host() {
+        let (process, _signals) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
+        until_it_waits(&process);
+        let at = |name: &str| format!("/proc/{}/{name}", process.pid());
+        for place in ["root", "root/..", "cwd"] {
+            let files = fs::read_dir(at(place)).unwrap();
+            let files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+            assert!(files.is_empty(), "{place}: {files:?}");
+        }
+        let error = fs::write(at("root/file"), "").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(fs::read_to_string(at("mountinfo")).unwrap(), "");
+        // Not that of this process.
+        assert!(fs::read_dir("/").unwrap().count() > 0);
     }
 
     #[test]

@@ -42,6 +42,8 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard};
+
 pub(crate) use self::{
     files::remove,
     origin::{bring_back, start_outside},
@@ -101,7 +103,14 @@ pub(crate) struct KernelLimits {
     /// Its part of the shares of a pod.
     shares: OwnShares,
     state: Mutex<KernelLimitsState>,
+    /// Locked from the wish for limits until the kernel has them.
+    turn: Arc<TurnMutex<()>>,
 }
+
+/// The turn of a caller of [`KernelLimits::limit`], until it is dropped.
+// The calls are made on the blocking pool, whose threads may overtake each other: of two changes the
+// kernel would keep the first.
+pub(crate) type Turn = OwnedMutexGuard<()>;
 
 enum KernelLimitsState {
     /// Not joined: not needed yet, or another container's cgroup is in use.
@@ -137,7 +146,18 @@ impl KernelLimits {
             single,
             shares,
             state: Mutex::new(KernelLimitsState::Outside),
+            turn: Arc::default(),
         }
+    }
+
+    /// Waits for the callers before.
+    pub(crate) async fn turn(&self) -> Turn {
+        self.turn.clone().lock_owned().await
+    }
+
+    /// The turn of the first caller; absent for a later one.
+    pub(crate) fn first_turn(&self) -> Option<Turn> {
+        self.turn.clone().try_lock_owned().ok()
     }
 
     /// True if the kernel has limits to hold. In a pod these are the pod's, which are unknown here.
@@ -145,7 +165,8 @@ impl KernelLimits {
         !self.single || limits.bind()
     }
 
-    /// Mirrors these limits into the cgroup, as far as they are set. Blocks.
+    /// Mirrors these limits into the cgroup, as far as they are set. The caller has the turn, unless
+    /// nothing is set. Blocks.
     pub(crate) fn limit(self: &Arc<Self>, limits: &ResourcesConfig) {
         let mut state = self.state.lock();
         if !matches!(*state, KernelLimitsState::Released) {

@@ -278,6 +278,35 @@ fn nothing_is_made_without_a_limit_and_nothing_after_the_end() {
     assert!(!made());
 }
 
+/// The threads of the blocking pool may overtake each other.
+#[tokio::test]
+async fn limits_reach_the_kernel_in_the_order_of_the_turns() {
+    let fixture = Fixture::new(Version::V1);
+    let path = CgroupsPath::Root("k8s/c1".into());
+    let kernel_limits =
+        Arc::new(KernelLimits::new(fixture.cgroups.clone(), path, fixture.bundle.path(), true));
+    let first = kernel_limits.first_turn().unwrap();
+    assert!(kernel_limits.first_turn().is_none());
+    let change = |shares: u32| {
+        let kernel_limits = kernel_limits.clone();
+        async move {
+            let turn = kernel_limits.turn().await;
+            let limits = format!(r#"{{"cpu":{{"shares":{shares}}}}}"#);
+            kernel_limits.limit(&ResourcesConfig::parse(limits.as_bytes()).unwrap());
+            drop(turn);
+        }
+    };
+    let changes = [change(300), change(400)].map(tokio::spawn);
+    tokio::task::yield_now().await;
+    kernel_limits.limit(&ResourcesConfig::parse(LIMITS.as_bytes()).unwrap());
+    assert_eq!(fixture.at("cpu/k8s/c1/cpu.shares"), "512", "the first is not done");
+    drop(first);
+    for change in changes {
+        change.await.unwrap();
+    }
+    assert_eq!(fixture.at("cpu/k8s/c1/cpu.shares"), "400");
+}
+
 #[test]
 fn cgroup_that_exists_stays_as_it_is() {
     for (version, path, quota, none) in [

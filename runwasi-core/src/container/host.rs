@@ -86,9 +86,14 @@ impl Host {
         let kernel_limits = Arc::new(KernelLimits::new(cgroups, path, bundle, single));
         if kernel_limits.is_needed(&limits) {
             let backed = kernel_limits.clone();
+            // Taken here: an update that comes before the work begins is told to the kernel after it.
+            let turn = kernel_limits.first_turn();
             // Not awaited, since cgroups only back the limits of the scheduler. `KernelLimits::end`
             // waits for a call in progress, and a later call has no effect.
-            eventually(&Handle::current(), move || backed.limit(&limits));
+            eventually(&Handle::current(), move || {
+                backed.limit(&limits);
+                drop(turn);
+            });
         }
         Some(kernel_limits)
     }

@@ -259,6 +259,11 @@ impl Container {
 
     /// Changes the limits that are set in `limits`.
     pub(crate) async fn update(&self, mut limits: ResourcesConfig) {
+        // Before the change here: the last of several is the last for the kernel, too.
+        let turn = match &self.kernel_limits {
+            Some(kernel_limits) => Some(kernel_limits.turn().await),
+            None => None,
+        };
         // The scheduler applies the limits at once; the kernel only backs them.
         self.limit_cpu(&mut limits);
         if let Some(limit) = limits.memory {
@@ -269,6 +274,7 @@ impl Container {
             let limits = limits.with_used(self.context.memory.usage().used);
             let work = move || {
                 kernel_limits.limit(&limits);
+                drop(turn);
                 Ok(())
             };
             // An error means that this process is ending, and all guests with it.

@@ -351,7 +351,7 @@ impl Driver {
                     stdio.close_stdin();
                 }
             }
-            Request::Exec | Request::Probe | Request::Delete => {}
+            Request::Exec | Request::Update | Request::Probe | Request::Delete => {}
         }
         // As above: the request is carried out even without a caller.
         let _ = reply.send(Ok(()));

@@ -51,6 +51,8 @@ pub enum Request {
     Resume,
     /// Add a process to the container (asked of its init).
     Exec,
+    /// Change the limits of the container (asked of its init).
+    Update,
     /// Close the guest's stdin.
     CloseStdin,
     /// Forget the process.
@@ -116,6 +118,9 @@ impl State {
             (Request::Exec, Created | Starting | Running) => Accept(self),
             (Request::Exec, _) => wrong("exec in"),
 
+            (Request::Update, Stopped) => wrong("update"),
+            (Request::Update, _) => Accept(self),
+
             // The end of the process has closed its streams.
             (Request::CloseStdin, Stopped) => Ignore,
             (Request::CloseStdin, _) => Accept(self),
@@ -178,7 +183,7 @@ mod tests {
     /// The whole table, every request in every state, written a second time as a picture:
     /// `c s r p x` = accepted, then in that state; `i` = ignored; `W` = wrong state; `F` = already
     /// finished.
-    const TABLE: [(&str, &str); 11] = [
+    const TABLE: [(&str, &str); 12] = [
         //                 Created Starting Running Paused Stopped
         ("start", "sWWWW"),
         ("kill KILL", "xsrpF"),
@@ -189,6 +194,7 @@ mod tests {
         ("pause", "WWpWW"),
         ("resume", "WWWrW"),
         ("exec", "csrWW"),
+        ("update", "csrpW"),
         ("close stdin", "csrpi"),
         ("delete", "xWWWx"),
     ];
@@ -204,6 +210,7 @@ mod tests {
             "pause" => Request::Pause,
             "resume" => Request::Resume,
             "exec" => Request::Exec,
+            "update" => Request::Update,
             "close stdin" => Request::CloseStdin,
             "delete" => Request::Delete,
             other => panic!("no request {other}"),
@@ -256,6 +263,7 @@ mod tests {
             Just(Request::Pause),
             Just(Request::Resume),
             Just(Request::Exec),
+            Just(Request::Update),
             Just(Request::CloseStdin),
             Just(Request::Delete),
         ]

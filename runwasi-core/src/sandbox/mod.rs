@@ -43,6 +43,7 @@ use self::{
     records::{Managed, SandboxRecords},
 };
 use crate::{
+    bundle::resources::ResourcesConfig,
     container::{Container, host::Host, pod_files::PodFiles, request::ExecRequest},
     engine::{exit::Exit, signal::Signal},
     id::Id,
@@ -328,6 +329,17 @@ impl Sandbox {
     /// Resumes a paused container.
     pub(crate) async fn resume(&self, container: &Container) -> Result<(), SandboxError> {
         request(&container.init, Request::Resume).await
+    }
+
+    /// Changes the limits of a container that has not ended.
+    pub(crate) async fn update(
+        &self,
+        container: &Container,
+        limits: ResourcesConfig,
+    ) -> Result<(), SandboxError> {
+        request(&container.init, Request::Update).await?;
+        container.update(limits).await;
+        Ok(())
     }
 
     /// Closes the stdin of a process.

@@ -2,6 +2,10 @@
 //!
 //! containerd decodes only its own two messages: v1 on hosts with a cgroup hierarchy for every
 //! controller, v2 otherwise. A message of another type breaks the listing of all containers.
+//!
+//! A part of the message is there also if nothing is in it, as for each cgroup of the kernel.
+//! containerd before 2.0 reads the kinds of memory of v1 without a look for them, and ends with the
+//! first scrape of its metrics; `nerdctl stats` does so with the disks of both.
 
 use std::time::Duration;
 
@@ -71,11 +75,17 @@ fn metrics_v1(usage: &Usage) -> v1::Metrics {
         failcnt: memory.failures,
         ..Default::default()
     };
+    // Memory and swap together, of which nothing is in the swap.
+    let with_swap = entry.clone();
+    let of_kernel = v1::MemoryEntry { limit: u64::MAX, ..Default::default() };
     // No page of it is cache: the CRI has the resident memory from the total.
     let stat = v1::MemoryStat {
         rss: held,
         total_rss: held,
         usage: MessageField::some(entry),
+        swap: MessageField::some(with_swap),
+        kernel: MessageField::some(of_kernel.clone()),
+        kernel_tcp: MessageField::some(of_kernel),
         ..Default::default()
     };
     let oom = v1::MemoryOomControl { oom_kill: memory.kills, ..Default::default() };
@@ -85,6 +95,7 @@ fn metrics_v1(usage: &Usage) -> v1::Metrics {
         memory: MessageField::some(stat),
         memory_oom_control: MessageField::some(oom),
         pids: MessageField::some(pids),
+        blkio: MessageField::some(v1::BlkIOStat::default()),
         ..Default::default()
     }
 }
@@ -118,6 +129,7 @@ fn metrics_v2(usage: &Usage) -> v2::Metrics {
         memory: MessageField::some(stat),
         memory_events: MessageField::some(events),
         pids: MessageField::some(pids),
+        io: MessageField::some(v2::IOStat::default()),
         ..Default::default()
     }
 }
@@ -180,6 +192,21 @@ mod tests {
         assert_eq!((message.memory.usage, message.memory.usage_limit), (10, 30));
         assert_eq!((message.memory_events.max, message.memory_events.oom_kill), (2, 1));
         assert_eq!(message.pids.current, 3);
+    }
+
+    #[test]
+    fn parts_that_clients_read_without_a_look_are_there() {
+        let any = metrics(CgroupVersion::V1, &USAGE).unwrap();
+        let message = v1::Metrics::parse_from_bytes(&any.value).unwrap();
+        assert!(message.blkio.is_some() && message.cpu.usage.is_some());
+        let memory = message.memory.unwrap();
+        let kinds = [&memory.usage, &memory.swap, &memory.kernel, &memory.kernel_tcp];
+        assert!(kinds.iter().all(|kind| kind.is_some()), "{memory:?}");
+        // Of v1, this counts memory and swap.
+        assert_eq!((memory.swap.usage, memory.swap.limit), (10, 30));
+        assert_eq!((memory.kernel.usage, memory.kernel.limit), (0, u64::MAX));
+        let any = metrics(CgroupVersion::V2, &USAGE).unwrap();
+        assert!(v2::Metrics::parse_from_bytes(&any.value).unwrap().io.is_some());
     }
 
     #[test]

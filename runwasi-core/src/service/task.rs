@@ -289,7 +289,7 @@ impl Task for TaskService {
         // The type is that of the OCI spec's `LinuxResources`. Only the value counts, as in
         // containerd's own shims.
         let json = request.resources.into_option().map(|any| any.value).unwrap_or_default();
-        guest.update(ResourcesConfig::parse(&json)?).await;
+        self.sandbox.update(&guest, ResourcesConfig::parse(&json)?).await?;
         Ok(Empty::default())
     }
 

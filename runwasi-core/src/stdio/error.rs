@@ -45,3 +45,12 @@ pub enum StdioError {
     #[error("terminal: {0}")]
     Terminal(#[source] io::Error),
 }
+
+impl StdioError {
+    /// True for a path with a file of another kind than a FIFO.
+    pub(super) fn is_no_fifo(&self) -> bool {
+        // Of Tokio, and of no system call.
+        matches!(self, Self::Open { source, .. }
+            if source.kind() == io::ErrorKind::InvalidInput && source.raw_os_error().is_none())
+    }
+}

@@ -34,6 +34,7 @@ use tokio::{
 
 use super::{
     error::StdioError,
+    logger_end::Streams,
     readiness::{self, Direction},
 };
 use crate::{id::Id, lock::Mutex, sys};
@@ -159,8 +160,8 @@ pub struct Output(Option<Arc<OutputPipe>>);
 #[derive(Debug)]
 struct OutputPipe {
     sender: pipe::Sender,
-    /// The container of the logger that reads the pipe. Absent for a FIFO.
-    logs: Option<Id>,
+    /// The logger that reads the pipe. Absent for a FIFO.
+    logs: Option<Logs>,
     /// The reading end held here. `drained` and `has_no_taker` close it to look for another reader.
     /// Locked for that only.
     reader: Mutex<Option<File>>,
@@ -168,6 +169,14 @@ struct OutputPipe {
     gone: AtomicBool,
     /// True once something has been written, for a reader to read.
     written: AtomicBool,
+}
+
+/// The logger of a container.
+#[derive(Debug)]
+struct Logs {
+    container: Id,
+    /// Dropped after the pipe is of no more use: the logger is to end.
+    _streams: Streams,
 }
 
 impl Output {
@@ -191,11 +200,11 @@ impl Output {
     }
 
     /// Takes over a pipe that the logger of this container reads.
-    pub(super) fn pipe(sender: pipe::Sender, container: Id) -> Self {
-        Self::of(sender, None, Some(container))
+    pub(super) fn pipe(sender: pipe::Sender, container: Id, streams: Streams) -> Self {
+        Self::of(sender, None, Some(Logs { container, _streams: streams }))
     }
 
-    fn of(sender: pipe::Sender, reader: Option<File>, logs: Option<Id>) -> Self {
+    fn of(sender: pipe::Sender, reader: Option<File>, logs: Option<Logs>) -> Self {
         let reader = Mutex::new(reader);
         let gone = AtomicBool::new(false);
         let written = AtomicBool::new(false);
@@ -255,7 +264,7 @@ impl OutputPipe {
             // The end of a reader is no reason to end its container. A FIFO has a reader here until
             // the end of the guest. Relaxed: the flags guard no other data.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                if let Some(container) = &self.logs
+                if let Some(Logs { container, .. }) = &self.logs
                     && !self.gone.swap(true, Ordering::Relaxed)
                 {
                     // By name: this is the guest's call, in no span of the container.
@@ -546,13 +555,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_path_to_no_fifo_is_refused() {
+    async fn a_path_to_nothing_that_can_be_written_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        for path in [file.to_str().unwrap(), "/nonexistent/fifo"] {
+        for path in [directory.path().to_str().unwrap(), "/nonexistent/fifo"] {
             let error = open(String::new(), path.into()).await.unwrap_err().to_string();
             assert!(error.contains("stdout"), "{error}");
         }
+        assert!(!directory.path().join("fifo").exists());
+    }
+
+    #[tokio::test]
+    async fn a_path_to_a_file_or_a_device_is_written_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "before ").unwrap();
+        let stdio = open(String::new(), file.to_str().unwrap().into()).await.unwrap();
+        stdio.stdout.write_all(b"and after").await.unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "before and after");
+        let full = open(String::new(), "/dev/full".into()).await.unwrap();
+        let error = full.stdout.write_all(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 }

@@ -4,8 +4,9 @@
 //! The program gets the container in `CONTAINER_ID` and `CONTAINER_NAMESPACE`, reads stdout from
 //! file descriptor 3 and stderr from 4, and closes 5 when it is ready. That of a `binary-v2://`
 //! address writes a byte to 5 before: one that closes it without, by its end for example, has failed.
-//! It ends when both streams end. It is not a child of this process: its end needs no wait, and it outlives this process to
-//! log the rest of its pipes.
+//! It ends when both streams end, or is made to ([`logger_end`](super::logger_end)). It is not a
+//! child of this process: its end needs no wait, and it outlives this process to log the rest of
+//! its pipes.
 
 use std::{
     convert::identity,
@@ -20,8 +21,8 @@ use command_fds::{CommandFdExt, FdMapping};
 use tokio::{net::unix::pipe, time::timeout};
 use url::Url;
 
-use super::{error::StdioError, fifo::Output, owner::Owner, paths::LOGGER_V2};
-use crate::{blocking::blocking, cgroups, id::Id, sys, task_limits};
+use super::{error::StdioError, fifo::Output, logger_end, owner::Owner, paths::LOGGER_V2};
+use crate::{blocking::blocking, cgroups, sys, task_limits};
 
 /// How long a logger may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,7 +36,7 @@ pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output
     };
     let program = super::paths::path(uri).ok_or_else(wrong)?;
     let tells_readiness = uri.scheme() == LOGGER_V2;
-    run(command(&program, uri, owner), tells_readiness, owner.container)
+    run(command(&program, uri, owner), tells_readiness, owner)
         .await
         .map_err(|source| StdioError::Logger { program, source })
 }
@@ -63,12 +64,12 @@ fn command(program: &Path, uri: &Url, owner: Owner<'_>) -> Command {
 async fn run(
     mut command: Command,
     tells_readiness: bool,
-    container: &Id,
+    owner: Owner<'_>,
 ) -> io::Result<(Output, Output)> {
     let (stdout, to_stdout) = io::pipe()?;
     let (stderr, to_stderr) = io::pipe()?;
     let (is_ready, ready) = io::pipe()?;
-    sys::orphan(&mut command);
+    let pid = sys::orphan(&mut command)?;
     cgroups::start_outside(&mut command);
     // File descriptors 3 to 5 of the protocol.
     let mappings = [(OwnedFd::from(stdout), 3), (stderr.into(), 4), (ready.into(), 5)];
@@ -77,8 +78,14 @@ async fn run(
     // On a blocking thread: the fork of a process with as much memory mapped as that of a node
     // takes its time. The closure drops `command`, which closes the logger's pipe ends in this
     // process. The wait is for the intermediate process of `sys::orphan`, which exits at once.
-    blocking(move || command.spawn().map_err(task_limits::named)?.wait().map(drop), identity)
-        .await?;
+    let start = move || {
+        command.spawn().map_err(task_limits::named)?.wait()?;
+        drop(command);
+        io::Result::Ok(logger_end::Process::open(sys::pid_of_orphan(pid)))
+    };
+    let process = blocking(start, identity).await?;
+    // From here on: one that never becomes ready has to end as well.
+    let streams = process.end_without_streams(owner);
     let late = |_| {
         io::Error::new(
             io::ErrorKind::TimedOut,
@@ -91,7 +98,7 @@ async fn run(
     }
     let output = |writer: io::PipeWriter| {
         let sender = pipe::Sender::from_owned_fd(writer.into())?;
-        io::Result::Ok(Output::pipe(sender, container.clone()))
+        io::Result::Ok(Output::pipe(sender, owner.container.clone(), streams.clone()))
     };
     Ok((output(to_stdout)?, output(to_stderr)?))
 }
@@ -116,7 +123,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::shutdown::Tasks;
+    use crate::{id::Id, shutdown::Tasks};
 
     async fn started(
         directory: &Path,

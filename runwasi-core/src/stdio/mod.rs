@@ -15,6 +15,7 @@ pub mod error;
 mod fifo;
 mod file;
 mod logger;
+mod logger_end;
 pub mod owner;
 pub mod paths;
 pub mod pty;

@@ -45,18 +45,27 @@ pub(super) fn place(stream: &'static str, address: &str) -> Result<StreamTarget,
         reason: reason.to_owned(),
     };
     let url = Url::parse(address).map_err(|error| wrong(&error.to_string()))?;
+    let target: fn(PathBuf, Url) -> StreamTarget = match scheme {
+        "fifo" => |path, _| StreamTarget::Fifo(path),
+        "file" => |path, _| StreamTarget::File(path),
+        "binary" | LOGGER_V2 => |_, url| StreamTarget::Logger(url),
+        scheme => return Err(unsupported(stream, scheme)),
+    };
     if !rest.starts_with('/') {
         return Err(wrong("names a host; an absolute path begins with a third slash"));
     }
-    match scheme {
-        "fifo" => Ok(StreamTarget::Fifo(path(&url).ok_or_else(|| wrong("is no path"))?)),
-        "file" => Ok(StreamTarget::File(path(&url).ok_or_else(|| wrong("is no path"))?)),
-        "binary" | LOGGER_V2 => Ok(StreamTarget::Logger(url)),
-        scheme => {
-            let what = format!("{stream} {scheme}://");
-            Err(StdioError::Unsupported { what, why: "streams are FIFOs, file:// or binary://" })
-        }
-    }
+    let path = path(&url).ok_or_else(|| wrong("is no path"))?;
+    Ok(target(path, url))
+}
+
+fn unsupported(stream: &'static str, scheme: &str) -> StdioError {
+    // `ttrpc+unix`, `grpc+vsock`: a service of the sandbox from which containerd 2.1 and later takes
+    // the streams, if so configured.
+    let why = match scheme.contains('+') {
+        true => "the CRI's io_type must be \"named_pipe\", not \"streaming\"",
+        false => "streams are FIFOs, file:// or binary://",
+    };
+    StdioError::Unsupported { what: format!("{stream} {scheme}://"), why }
 }
 
 /// The decoded path of an address.
@@ -81,6 +90,17 @@ mod tests {
         for scheme in ["binary", "binary-v2"] {
             let target = place("stdout", &format!("{scheme}:///bin/logger?a=b")).unwrap();
             assert!(matches!(target, StreamTarget::Logger(_)), "{scheme}");
+        }
+    }
+
+    #[test]
+    fn stream_of_a_service_is_refused_with_the_setting_that_asks_for_it() {
+        for address in [
+            "ttrpc+unix:///run/containerd/s/1?streaming_id=c1-stdout",
+            "grpc+vsock://3:1024?streaming_id=c1-stdout",
+        ] {
+            let error = place("stdout", address).unwrap_err().to_string();
+            assert!(error.contains("io_type"), "{address}: {error}");
         }
     }
 

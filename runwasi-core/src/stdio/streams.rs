@@ -84,7 +84,14 @@ impl Output {
         match place {
             StreamTarget::Nothing => Ok(Self::default()),
             StreamTarget::Fifo(path) => {
-                fifo::Output::open(stream, &path, deadline).await.map(Self::Fifo)
+                match fifo::Output::open(stream, &path, deadline).await {
+                    // containerd's own shim writes to a file or device of this path, too. It makes
+                    // none.
+                    Err(error) if error.is_no_fifo() => {
+                        file::Output::open(stream, path).await.map(Self::File)
+                    }
+                    opened => opened.map(Self::Fifo),
+                }
             }
             StreamTarget::File(path) => file::Output::open(stream, path).await.map(Self::File),
             StreamTarget::Logger(uri) => {

@@ -1,15 +1,17 @@
-//! An OS process that shares the memory, files and directories of this one and only waits for
-//! signals.
+//! An OS process that shares the memory and files of this one and only waits for signals.
 //!
-//! It is made by `clone(2)` with `CLONE_VM | CLONE_FILES | CLONE_FS`: a process of its own, with
-//! pid and namespaces, that costs a few KiB in the kernel and a word in this process. `clone3(2)`
-//! would also clear the signal handlers, but systemd's `RestrictNamespaces=` refuses it.
+//! It is made by `clone(2)` with `CLONE_VM | CLONE_FILES`: a process of its own, with pid and
+//! namespaces, that costs a few KiB in the kernel and a word in this process. `clone3(2)` would
+//! also clear the signal handlers, but systemd's `RestrictNamespaces=` refuses it.
 //!
 //! ```text
-//! clone ─▶ die with the parent ─▶ own session ─▶ wait for a signal ─▶ store it ─▶ stop
-//!                                                      ▲                           │
-//!                                                      └──── SIGCONT of ours ◀─────┘
+//! clone ─▶ die with the parent ─▶ session ─▶ empty root ─▶ wait for a signal ─▶ store it ─▶ stop
+//!                                                             ▲                           │
+//!                                                             └──── SIGCONT of ours ◀─────┘
 //! ```
+//!
+//! Clients take `/proc/<pid>/root` for the files of a container: `nerdctl cp` reads and writes
+//! there. It is an empty directory that refuses writes, and never the root of the host.
 //!
 //! The wait for its end finds the stop, too, so a signal is reported without a descriptor or a pipe.
 //!
@@ -26,9 +28,18 @@
 use std::{
     arch::asm,
     ffi::CStr,
-    io, process,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    process,
     sync::atomic::{AtomicU32, Ordering},
 };
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen,
+};
+
+use crate::lock::{Mutex, get_or_start};
 
 /// A process started by [`BareProcess::start`]. Dropping it leaves the process as it is.
 #[derive(Debug)]
@@ -65,6 +76,12 @@ pub(crate) enum Change {
 /// Name of the process in `ps -o comm`.
 const NAME: &CStr = c"sandbox";
 
+/// The working directory, for the kernel.
+const HERE: &CStr = c".";
+
+/// The root of all of these processes, once there is one: a detached mount, which no path leads to.
+static EMPTY_ROOT: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
 /// A signal mask of the kernel with all signals.
 const ALL: u64 = u64::MAX;
 
@@ -79,10 +96,11 @@ impl BareProcess {
     /// Starts a process in the namespaces of the calling thread. It gets SIGKILL when this thread
     /// ends.
     pub(crate) fn start() -> io::Result<Self> {
+        let root = get_or_start(&mut EMPTY_ROOT.lock(), empty_root).map(|root| root.as_raw_fd())?;
         let shared: &'static Shared = Box::leak(Box::default());
         let before = block_signals()?;
         // SAFETY: all signals are blocked, and the word lives until the process has been reaped.
-        let result = unsafe { clone_bare(shared.signal.as_ptr()) };
+        let result = unsafe { clone_bare(shared.signal.as_ptr(), root) };
         set_signal_mask(before)?;
         match u32::try_from(result) {
             Ok(pid) => Ok(Self { pid, shared }),
@@ -130,6 +148,21 @@ impl BareProcess {
         // no other process's. It may have ended, for which the call changes nothing.
         unsafe { libc::kill(self.pid.cast_signed(), signal) };
     }
+}
+
+/// Makes an empty directory that refuses writes.
+fn empty_root() -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // One inode: that of the directory.
+    for (key, value) in [("source", "sandbox"), ("nr_inodes", "1"), ("mode", "555")] {
+        fsconfig_set_string(context.as_fd(), key, value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 /// Waits until a process changes, and leaves the change to be taken. Returns nothing if there is no
@@ -186,15 +219,16 @@ pub(super) fn set_signal_mask(mask: u64) -> io::Result<u64> {
     if result == 0 { Ok(before) } else { Err(io::Error::last_os_error()) }
 }
 
-const CLONE_FLAGS: libc::c_int = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS;
+const CLONE_FLAGS: libc::c_int = libc::CLONE_VM | libc::CLONE_FILES;
 
-/// Starts the process and returns its pid, or the negative number of an error.
+/// Starts the process, whose root is the directory `root`, and returns its pid, or the negative
+/// number of an error.
 ///
 /// # Safety
 /// All signals of the calling thread are blocked, and `signal` is valid until the process has been
 /// reaped.
 #[cfg(target_arch = "x86_64")]
-unsafe fn clone_bare(signal: *mut u32) -> isize {
+unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
     let result: isize;
     // SAFETY: the caller keeps `signal`. The parent returns from the block behind the first system
     // call, with the registers that are named here. The child keeps the stack pointer of its parent
@@ -205,26 +239,24 @@ unsafe fn clone_bare(signal: *mut u32) -> isize {
             "test rax, rax",
             "jnz 5f",
             // The child from here on. Dies with its parent.
-            "mov eax, {prctl}",
-            "mov edi, {set_pdeathsig}",
-            "mov esi, {sigkill}",
-            "syscall",
+            "mov eax, {prctl}; mov edi, {set_pdeathsig}; mov esi, {sigkill}; syscall",
             "test rax, rax",
             "jnz 4f",
             // Checked after that: a parent that has died before it sends no signal.
-            "mov eax, {getppid}",
-            "syscall",
+            "mov eax, {getppid}; syscall",
             "cmp rax, r13",
             "jne 4f",
             // A session of its own: no signals of the parent's terminal or process group.
-            "mov eax, {setsid}",
-            "syscall",
-            "mov eax, {prctl}",
-            "mov edi, {set_name}",
-            "mov rsi, r15",
-            "syscall",
-            "mov eax, {getpid}",
-            "syscall",
+            "mov eax, {setsid}; syscall",
+            // The kernel keeps r8 and r9.
+            "mov eax, {fchdir}; mov edi, r8d; syscall",
+            "test rax, rax",
+            "jnz 4f",
+            "mov eax, {chroot}; mov rdi, r9; syscall",
+            "test rax, rax",
+            "jnz 4f",
+            "mov eax, {prctl}; mov edi, {set_name}; mov rsi, r15; syscall",
+            "mov eax, {getpid}; syscall",
             "mov r13, rax",
             "2:",
             "mov eax, {rt_sigtimedwait}",
@@ -259,6 +291,8 @@ unsafe fn clone_bare(signal: *mut u32) -> isize {
             sigkill = const libc::SIGKILL,
             getppid = const libc::SYS_getppid,
             setsid = const libc::SYS_setsid,
+            fchdir = const libc::SYS_fchdir,
+            chroot = const libc::SYS_chroot,
             set_name = const libc::PR_SET_NAME,
             getpid = const libc::SYS_getpid,
             rt_sigtimedwait = const libc::SYS_rt_sigtimedwait,
@@ -270,6 +304,8 @@ unsafe fn clone_bare(signal: *mut u32) -> isize {
             inlateout("rax") libc::SYS_clone as isize => result,
             in("rdi") CLONE_FLAGS as usize,
             in("rsi") 0_usize,
+            in("r8") root as isize,
+            in("r9") HERE.as_ptr(),
             in("r12") signal,
             in("r13") process::id() as usize,
             in("r14") &raw const AWAITED,
@@ -287,30 +323,25 @@ unsafe fn clone_bare(signal: *mut u32) -> isize {
 /// # Safety
 /// As above.
 #[cfg(target_arch = "aarch64")]
-unsafe fn clone_bare(signal: *mut u32) -> isize {
+unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
     let result: isize;
     // SAFETY: as above.
     unsafe {
         asm!(
             "svc #0", // clone(flags, 0)
             "cbnz x0, 5f",
-            "mov x8, #{prctl}",
-            "mov x0, #{set_pdeathsig}",
-            "mov x1, #{sigkill}",
-            "svc #0",
+            "mov x8, #{prctl}; mov x0, #{set_pdeathsig}; mov x1, #{sigkill}; svc #0",
             "cbnz x0, 4f",
-            "mov x8, #{getppid}",
-            "svc #0",
+            "mov x8, #{getppid}; svc #0",
             "cmp x0, x21",
             "b.ne 4f",
-            "mov x8, #{setsid}",
-            "svc #0",
-            "mov x8, #{prctl}",
-            "mov x0, #{set_name}",
-            "mov x1, x23",
-            "svc #0",
-            "mov x8, #{getpid}",
-            "svc #0",
+            "mov x8, #{setsid}; svc #0",
+            "mov x8, #{fchdir}; mov x0, x24; svc #0",
+            "cbnz x0, 4f",
+            "mov x8, #{chroot}; mov x0, x25; svc #0",
+            "cbnz x0, 4f",
+            "mov x8, #{prctl}; mov x0, #{set_name}; mov x1, x23; svc #0",
+            "mov x8, #{getpid}; svc #0",
             "mov x21, x0",
             "2:",
             "mov x8, #{rt_sigtimedwait}",
@@ -343,6 +374,8 @@ unsafe fn clone_bare(signal: *mut u32) -> isize {
             sigkill = const libc::SIGKILL,
             getppid = const libc::SYS_getppid,
             setsid = const libc::SYS_setsid,
+            fchdir = const libc::SYS_fchdir,
+            chroot = const libc::SYS_chroot,
             set_name = const libc::PR_SET_NAME,
             getpid = const libc::SYS_getpid,
             rt_sigtimedwait = const libc::SYS_rt_sigtimedwait,
@@ -358,6 +391,8 @@ unsafe fn clone_bare(signal: *mut u32) -> isize {
             in("x21") process::id() as usize,
             in("x22") &raw const AWAITED,
             in("x23") NAME.as_ptr(),
+            in("x24") root as isize,
+            in("x25") HERE.as_ptr(),
             options(nostack),
         );
     }
@@ -369,6 +404,6 @@ unsafe fn clone_bare(signal: *mut u32) -> isize {
 /// # Safety
 /// Always sound.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe fn clone_bare(_signal: *mut u32) -> isize {
+unsafe fn clone_bare(_signal: *mut u32, _root: RawFd) -> isize {
     -(libc::ENOSYS as isize)
 }

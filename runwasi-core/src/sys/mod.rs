@@ -33,8 +33,8 @@ pub(crate) use self::{
         enter_namespace, in_user_namespace, is_namespace, set_hostname, unshare_namespaces,
     },
     process::{
-        boot_id, end_process, kernel_release, orphan, resident_memory, return_freed_ends,
-        start_in_cgroups, status_field,
+        boot_id, end_process, kernel_release, orphan, pid_of_orphan, resident_memory,
+        return_freed_ends, start_in_cgroups, status_field,
     },
     thread::{current_wait, in_directory, thread_waits, unshare_file_attributes, waits},
     unix_socket::{socket_peer, unconnected_socket},

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, PipeReader, Read},
     os::unix::process::CommandExt,
     process::Command,
 };
@@ -44,11 +44,13 @@ pub fn fork_with_pid() -> io::Result<Option<Pid>> {
 
 /// Lets `command` start a process that is not a child of this one: the system's reaper of orphans
 /// waits for its end. It has a process group of its own: signals of a terminal that this process was
-/// started from are not for it. Must be called before any other `pre_exec` of the command.
+/// started from are not for it. Must be called before any other `pre_exec` of the command. The pipe
+/// tells the pid to [`pid_of_orphan`].
 // A fork runs fork handlers: wasmtime's reopens its `pagemap`. Such a handler may put a file in the
 // place of a descriptor that was arranged before this second fork.
-pub(crate) fn orphan(command: &mut Command) {
-    let fork_again = || {
+pub(crate) fn orphan(command: &mut Command) -> io::Result<PipeReader> {
+    let (told, tell) = io::pipe()?;
+    let fork_again = move || {
         // SAFETY: this is the new process, with one thread, on its way to `execve`. Both processes
         // from here on do nothing but that or `_exit`.
         match unsafe { libc::fork() } {
@@ -58,12 +60,25 @@ pub(crate) fn orphan(command: &mut Command) {
                 0 => Ok(()),
                 _ => Err(io::Error::last_os_error()),
             },
-            // SAFETY: the intermediate process has nothing to clean up.
-            _ => unsafe { libc::_exit(0) },
+            pid => {
+                // An error: the pid stays unknown.
+                let _ = write(&tell, &pid.to_ne_bytes());
+                // SAFETY: the intermediate process has nothing to clean up.
+                unsafe { libc::_exit(0) }
+            }
         }
     };
     // SAFETY: see above; the closure allocates nothing.
     unsafe { command.pre_exec(fork_again) };
+    Ok(told)
+}
+
+/// The pid that [`orphan`] tells, after the end of the process that was spawned and the drop of the
+/// command.
+pub(crate) fn pid_of_orphan(mut told: PipeReader) -> Option<Pid> {
+    let mut pid = [0; size_of::<i32>()];
+    told.read_exact(&mut pid).ok()?;
+    Pid::from_raw(i32::from_ne_bytes(pid))
 }
 
 /// Lets `command` start a process that enters cgroups before its program begins, so that all that it

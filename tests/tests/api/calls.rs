@@ -104,11 +104,7 @@ impl<'a> Stage<'a> {
 impl Stage<'_> {
     fn updates(&self) -> Result<()> {
         let before = self.stats()?;
-        let resources = json!({ "memory": { "limit": 77 << 20 } });
-        let mut request = UpdateTaskRequest { id: ID.to_owned(), ..UpdateTaskRequest::new() };
-        request.resources =
-            MessageField::some(Any { value: serde_json::to_vec(&resources)?, ..Any::new() });
-        self.asks("Update", &request)?;
+        self.asks("Update", &update()?)?;
         ensure!(self.stats()?.value != before.value, "no figure has changed");
         Ok(())
     }
@@ -125,6 +121,14 @@ impl Stage<'_> {
             p.shims().is_empty().then_some(())
         })
     }
+}
+
+/// An update of the memory limit.
+fn update() -> Result<UpdateTaskRequest> {
+    let resources = json!({ "memory": { "limit": 77 << 20 } });
+    let any = Any { value: serde_json::to_vec(&resources)?, ..Any::new() };
+    let resources = MessageField::some(any);
+    Ok(UpdateTaskRequest { id: ID.to_owned(), resources, ..UpdateTaskRequest::new() })
 }
 
 /// Makes one call of the service and looks for what it should have done.
@@ -262,6 +266,9 @@ pub(crate) fn calls_in_the_wrong_state_are_refused(p: &ShimDriver) -> Result<()>
     stage.client.wait(ID)?;
     refused("Start", &starts, "cannot start a process that is stopped")?;
     refused("Pause", &pauses, "cannot pause a process that is stopped")?;
+    let update = update()?;
+    let updates = || stage.client.call::<Empty>("Update", &update, LIMIT).map(drop);
+    refused("Update", &updates, "cannot update a process that is stopped")?;
     let kill = stage.client.kill(ID, 9).err().context("killed twice")?;
     is(&kill, Code::NOT_FOUND, "process already finished")?;
     stage.over()

@@ -4,6 +4,7 @@
 mod cgroups;
 mod cpu;
 mod memory;
+mod scrape;
 mod stats;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
@@ -30,6 +31,16 @@ runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, a
     stats:
         cpu_of_a_spinner_is_what_the_kernel_counts
         cpu_of_two_spinners_adds_up;
+}}
+
+runwasi_tests::suite! { crate::scrape::check: scraped_wasmtime = Wasmtime, scraped_wasmtimed = Wasmtimed, scraped_runc = Runc; {
+    scrape:
+        scrape_of_containerd_has_the_container;
+}}
+
+runwasi_tests::suite! { crate::scrape::check_1_7: scraped_wasmtime_1_7 = Wasmtime, scraped_wasmtimed_1_7 = Wasmtimed; {
+    scrape:
+        scrape_of_containerd_has_the_container;
 }}
 
 // An interpreter.

@@ -96,6 +96,18 @@ pub(crate) fn guest_outlives_its_logger(c: &mut Containers) -> Result<()> {
     c.fixture.becomes_clean()
 }
 
+/// Here with the end of its sandbox, which leaves it the least time.
+pub(crate) fn logger_that_ignores_the_end_of_its_streams_is_ended(
+    c: &mut Containers,
+) -> Result<()> {
+    let (directory, uri) = logger(c, "echo $$ >pid; exec 5>&-; exec sleep 1000")?;
+    let flags = ["--rm", "--log-uri", &uri];
+    c.run_command(&flags, &c.id("deaf"), &["exit", "0"]).run()?.ok()?;
+    let pid: u32 = fs::read_to_string(directory.join("pid"))?.trim().parse()?;
+    poll_until("the logger's end", Duration::from_secs(30), || (!proc::alive(pid)).then_some(()))?;
+    c.fixture.becomes_clean()
+}
+
 pub(crate) fn logger_that_never_becomes_ready_is_refused(c: &mut Containers) -> Result<()> {
     let (directory, uri) = logger(c, "echo $$ >pid; cat <&3")?;
     let run = c.run_command(&["--rm", "--log-uri", &uri], &c.id("late"), &["echo", "lost"]);

@@ -20,6 +20,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
     logger:
         logger_gets_both_streams_apart
         logger_gets_all_of_what_was_printed
+        logger_that_ignores_the_end_of_its_streams_is_ended
         missing_logger_is_refused;
 }}
 
