@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::{CONFIG, Node, VERSION_3, rendered, same};
+use crate::host::Host;
 use crate::status;
 
 const ENABLE: &str =
