@@ -117,9 +117,13 @@ fn serve<N: NodeEngine>(settings: Settings, identity: &Identity) -> Outcome {
     };
     // The guard needs no engine and no runtime of guests: these belong to its hosts.
     if settings.guard {
-        let arguments = settings.of_hosts;
+        let Settings { socket, of_hosts: arguments, .. } = settings;
         logging::to_stderr_at(settings.log_level, settings.log_format);
-        return Ok(supervisor::run(Plan { arguments, manager, ready })?);
+        return Ok(supervisor::run(Plan { socket, arguments, manager, ready })?);
+    }
+    if settings.guard_fd.is_some() {
+        let of_guard = env::var_os(successor::GUARD_SOCKET);
+        successor::check_socket(of_guard.as_deref(), &settings.socket)?;
     }
     let supervisor = Supervisor::of(settings.guard_fd)?;
     let build = identity.build();

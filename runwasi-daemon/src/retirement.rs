@@ -1,10 +1,14 @@
-//! Retirement of a daemon: its kinds, its states in the metrics, and the wait of a drained daemon for
-//! those before it.
+//! Retirement of a daemon: its kinds, its states in the metrics, the request of a successor for it, and
+//! the wait of a drained daemon for those before it.
 //!
 //! A drained daemon has no successor. So its guard, and with it the service, and the address of the
 //! metrics belong to all daemons of the node, until the last of them has ended.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use runwasi_core::{
     bootstrap::socket,
@@ -13,7 +17,7 @@ use runwasi_core::{
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::state_dir::started;
+use crate::{manager::client::Client, state_dir::started};
 
 /// How a daemon comes to take no new sandboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,29 @@ pub(crate) fn states(retired: CancellationToken, draining: CancellationToken) ->
     })
 }
 
+/// Tells the predecessors to leave all new sandboxes to this daemon: all at the same time, since one
+/// that hangs takes as long as its `patience`. Blocks.
+pub(crate) fn retire(predecessors: &[PathBuf], program: &'static str, patience: Duration) {
+    thread::scope(|scope| {
+        for predecessor in predecessors {
+            let ask = move || retire_one(predecessor, program, patience);
+            let asking = thread::Builder::new().spawn_scoped(scope, ask);
+            if let Err(error) = asking {
+                tracing::error!(%error, "a predecessor is not asked to retire");
+            }
+        }
+    });
+}
+
+fn retire_one(predecessor: &Path, program: &'static str, patience: Duration) {
+    let client = Client::connect(predecessor, program, patience);
+    match client.and_then(|client| client.retire(false)) {
+        Ok(answer) => tracing::info!(pid = answer.pid, version = answer.version, "took over"),
+        // Only logged: this daemon serves, even if a predecessor goes on as before.
+        Err(error) => tracing::error!(%error, "a predecessor does not retire"),
+    }
+}
+
 /// Time between two looks at the other daemons.
 // A look is one system call for each of them, and it does not wait.
 const LOOK: Duration = Duration::from_millis(500);
@@ -61,11 +88,24 @@ pub(crate) async fn others_ended(mut sockets: Vec<PathBuf>) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::{os::unix::net::UnixListener, time::Instant};
 
     use tokio::time::timeout;
 
     use super::*;
+
+    #[test]
+    fn predecessors_that_hang_take_the_time_of_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths: Vec<_> = (0..5).map(|n| directory.path().join(n.to_string())).collect();
+        // They accept no connection.
+        let _listeners: Vec<_> =
+            paths.iter().map(|path| UnixListener::bind(path).unwrap()).collect();
+        let patience = Duration::from_secs(1);
+        let begun = Instant::now();
+        retire(&paths, "test", patience);
+        assert!(begun.elapsed() < 3 * patience, "{:?}", begun.elapsed());
+    }
 
     #[tokio::test]
     async fn wait_ends_with_the_last_listener() {

@@ -50,14 +50,14 @@ use crate::{
     readiness::{self, Sign, Supervisor},
     replacement::{OwnFile, Replacement},
     report::Facts,
-    retirement::Retirement,
+    retirement::{self, Retirement},
     state_dir::{RecordError, StateDirectory},
     successor::Successors,
     traces::{self, TracesError},
     watchdog,
 };
 
-/// Time limit for a predecessor to reply that it has retired.
+/// Time limit for the predecessors to reply that they have retired.
 const RETIRE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Time limit for a predecessor to tell its settings.
@@ -282,7 +282,7 @@ async fn run(
     let program = sockets.program;
     let retirements = blocking(
         move || {
-            retire(&predecessors, program);
+            retirement::retire(&predecessors, program, RETIRE_PATIENCE);
             Ok(())
         },
         |lost| lost,
@@ -528,18 +528,6 @@ fn bind_for(path: &Path) -> Result<(Replacement, UnixListener), ServeFailure> {
     // One daemon at a time uses this name, under the lock of `open`.
     let temporary = path.with_extension("new");
     Replacement::bind(path, temporary).map_err(failed(path.display().to_string()))
-}
-
-/// Tells the predecessors to leave all new sandboxes to this daemon. Blocks.
-fn retire(predecessors: &[PathBuf], program: &'static str) {
-    for predecessor in predecessors {
-        let client = Client::connect(predecessor, program, RETIRE_PATIENCE);
-        match client.and_then(|client| client.retire(false)) {
-            Ok(answer) => tracing::info!(pid = answer.pid, version = answer.version, "took over"),
-            // Only logged: this daemon serves, even if a predecessor goes on as before.
-            Err(error) => tracing::error!(%error, "a predecessor does not retire"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt},
     },
+    path::PathBuf,
     process::{Child, Command, ExitCode, ExitStatus},
     time::{Duration, Instant},
 };
@@ -44,6 +45,7 @@ use tokio::{
 use crate::{
     manager::RELOAD_PATIENCE,
     readiness::{self, Sign, WATCHDOG_PID, tell_systemd},
+    successor::GUARD_SOCKET,
 };
 
 /// Age from which a host that is not ready gives way to the next one.
@@ -52,6 +54,8 @@ const LONGEST_START: Duration = RELOAD_PATIENCE;
 
 /// Start parameters of the hosts.
 pub(crate) struct Plan {
+    /// The manager socket, which no reload moves.
+    pub(crate) socket: PathBuf,
     /// The command line of every host, without the program and the arguments that the guard adds.
     pub(crate) arguments: Vec<OsString>,
     /// The listening manager socket, if this process has got it from its parent.
@@ -148,6 +152,7 @@ impl Guard {
         let mut command = Command::new(program);
         // `WATCHDOG_PID` names the guard. Without it the host takes the interval for its own.
         command.args(&self.plan.arguments).env_remove(WATCHDOG_PID);
+        command.env(GUARD_SOCKET, &self.plan.socket);
         // `LISTEN_PID` names the guard as the only process that may use the sockets. The host gets
         // the number of its descriptor as an argument instead.
         command.env_remove("LISTEN_PID").env_remove("LISTEN_FDS").env_remove("LISTEN_FDNAMES");
@@ -376,7 +381,8 @@ mod tests {
     }
 
     fn guard(current: Host, starting: Option<Host>) -> Guard {
-        let plan = Plan { arguments: Vec::new(), manager: None, ready: None };
+        let socket = PathBuf::new();
+        let plan = Plan { socket, arguments: Vec::new(), manager: None, ready: None };
         let current = Some(current);
         Guard { plan, current, starting, retired: Vec::new(), stopping: false, ended: None }
     }

@@ -67,6 +67,9 @@ struct Flags {
     /// Take away what may be in use, and replace blocks that were edited
     #[arg(long)]
     force: bool,
+    /// Try a configuration at once with which containerd has not come back before
+    #[arg(long)]
+    retry: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -136,6 +139,7 @@ fn options(flags: Flags) -> Result<Options, Error> {
         containerd_unit: flags.containerd_unit,
         restart: !flags.no_restart,
         force: flags.force,
+        retry: flags.retry,
     };
     let paths = [&options.unit_dir, &options.sysctl_dir, &options.record_dir];
     let named = [&options.bin_dir, &options.containerd_config].into_iter().flatten();

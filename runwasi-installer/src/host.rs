@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -37,6 +37,11 @@ pub trait Host {
     /// The time, which bounds how long answers are waited for. A test has a clock of its own.
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    /// The time of the calendar, for what outlives a run.
+    fn date(&self) -> SystemTime {
+        SystemTime::now()
     }
 }
 

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 
 use crate::Error;
+use crate::bundle_roots;
 use crate::containerd::distribution::Distribution;
 use crate::containerd::plan::{self, Plan, plan};
 use crate::files::{self, Follows, Found, PROGRAM, Wanted};
@@ -17,7 +18,7 @@ use crate::host::Host;
 use crate::options::{Options, Runtime};
 use crate::record::{Record, Shelf};
 use crate::removal::{remove_files, stay, stop_daemon, unconfigure};
-use crate::restart::restart;
+use crate::restart::{refuse_too_early, restart};
 use crate::root::{Access, Root, parent, unfinished};
 use crate::service::Services;
 use crate::usage::{dropped, in_use, is_shim, refuse_in_use, shims};
@@ -191,6 +192,8 @@ impl Run<'_> {
         if due.daemon && wanted.iter().any(|file| file.follows == Follows::Daemon) {
             self.services.start_daemon(due.units)?;
             self.done.push("containerd-wasmtimed: started".to_owned());
+            let state = plan::state(self.root, self.options, self.distribution)?;
+            self.done.extend(bundle_roots::complaint(self.root, &state)?);
             self.record.due.daemon = false;
             self.record.due.units = false;
         }
@@ -227,8 +230,8 @@ impl Run<'_> {
         if self.changes(plan) {
             self.write_configuration(plan)?;
         }
-        let Self { root, options, shelf, record, .. } = self;
-        let lines = unconfigure(root, options, shelf, record, Some(&plan.file))?;
+        let Self { root, options, services, shelf, record, .. } = self;
+        let lines = unconfigure(root, options, services, shelf, record, Some(&plan.file))?;
         self.record.configurations.retain(|file| *file == plan.file);
         self.done.extend(lines);
         Ok(())
@@ -236,6 +239,8 @@ impl Run<'_> {
 
     /// Writes it. What it said is kept, unless what containerd runs with is kept already.
     fn write_configuration(&mut self, plan: &Plan) -> Result<(), Error> {
+        let Self { record, options, services, .. } = &*self;
+        refuse_too_early(record, options, services, &plan.file, Some(&plan.after))?;
         let before = plan.before.as_deref();
         self.shelf.keep_previous(&mut self.record, &plan.file, before, Some(&plan.after))?;
         self.record.due.containerd = true;

@@ -7,6 +7,7 @@
 //!        uninstall ├─▶ files        programs, units, sysctl: what is wanted, what is there
 //!        status    ├─▶ record       what was done and what is still due, written before it is done
 //!                  ├─▶ usage        pods that need what is installed
+//!                  ├─▶ bundle_roots where the daemon takes bundles from
 //!                  ├─▶ removal      files and blocks that are not wanted any more
 //!                  ├─▶ restart      containerd with the new configuration, and the way back
 //!                  │     └─▶ service   systemd units of the host
@@ -19,6 +20,7 @@
 //! A run that is killed anywhere is completed by the next one: each write is a rename, and the record names a change before
 //! it is made. Nothing is written if a configuration is not understood.
 
+mod bundle_roots;
 pub mod cli;
 mod containerd;
 mod error;

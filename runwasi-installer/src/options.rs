@@ -70,6 +70,8 @@ pub struct Options {
     pub restart: bool,
     /// Whether what may be in use is taken away, and blocks replaced that were edited.
     pub force: bool,
+    /// Whether a configuration is tried at once with which containerd has not come back before.
+    pub retry: bool,
 }
 
 impl Default for Options {
@@ -87,6 +89,7 @@ impl Default for Options {
             containerd_unit: None,
             restart: true,
             force: false,
+            retry: false,
         }
     }
 }

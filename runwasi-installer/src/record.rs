@@ -16,8 +16,9 @@ const FILE: &str = "record.json";
 const PREVIOUS: &str = "previous";
 
 /// The record of a node.
+// An unknown field is one of a later version, which this one may forget. What it must not forget
+// comes with another format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     format: u32,
     /// Files that are this program's, with the digests that they may have: two while one replaces the other.
@@ -30,11 +31,20 @@ pub(crate) struct Record {
     pub(crate) bin_dir: String,
     /// What is still to be done.
     pub(crate) due: Due,
+    /// What containerd has not come back with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<Refused>,
+}
+
+/// The part of a record that all versions have.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// Steps that a changed file makes necessary.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub(crate) struct Due {
     /// Programs are in their places that no run has tried, since it was to run none.
     pub(crate) programs: bool,
@@ -54,7 +64,6 @@ pub(crate) struct Due {
 
 /// A configuration to go back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Previous {
     /// The file.
     pub(crate) file: String,
@@ -62,6 +71,19 @@ pub(crate) struct Previous {
     pub(crate) existed: bool,
     /// The digest of what was written in its place; none if it was removed.
     pub(crate) written: Option<String>,
+}
+
+/// A configuration with which containerd has not come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    /// The file.
+    pub(crate) file: String,
+    /// The digest of what was written; absent if the file was removed.
+    pub(crate) written: Option<String>,
+    /// How often it was tried.
+    pub(crate) times: u32,
+    /// Time of the last try, in seconds since 1970.
+    pub(crate) at: u64,
 }
 
 /// The record's directory, locked: there is one run at a time.
@@ -81,6 +103,7 @@ impl Record {
             configurations: BTreeSet::new(),
             bin_dir: bin_dir.to_owned(),
             due: Due::default(),
+            refused: None,
         }
     }
 
@@ -188,10 +211,17 @@ impl<'a> Shelf<'a> {
 pub(crate) fn load(root: &Root, directory: &str) -> Result<Option<Record>, Error> {
     let file = format!("{directory}/{FILE}");
     let Some(content) = root.read_own(&file)? else { return Ok(None) };
-    let record: Record = serde_json::from_slice(&content)
-        .map_err(|error| Error::config(&file, error.line(), format!("no record: {error}")))?;
-    if record.format != FORMAT {
-        return Err(Error::file(&file, format!("has the format {}, not {FORMAT}", record.format)));
+    let invalid = |error: serde_json::Error| {
+        Error::config(&file, error.line(), format!("no record: {error}"))
+    };
+    // By itself first: the rest may be of any kind in another format.
+    let Format { format } = serde_json::from_slice(&content).map_err(invalid)?;
+    if format != FORMAT {
+        let reason = format!(
+            "was written by another version of runwasi-node-installer (format {format}, this one \
+             has {FORMAT}): install and uninstall by that version"
+        );
+        return Err(Error::file(&file, reason));
     }
-    Ok(Some(record))
+    Ok(Some(serde_json::from_slice(&content).map_err(invalid)?))
 }

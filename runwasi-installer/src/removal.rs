@@ -6,6 +6,7 @@ use crate::containerd::plan;
 use crate::files::{self, Found, UNITS};
 use crate::options::Options;
 use crate::record::{Due, Record, Shelf};
+use crate::restart::refuse_too_early;
 use crate::root::{Access, Root};
 use crate::service::Services;
 
@@ -64,6 +65,7 @@ pub(crate) fn remove_files(
 pub(crate) fn unconfigure(
     root: &Root,
     options: &Options,
+    services: &Services<'_>,
     shelf: &Shelf<'_>,
     record: &mut Record,
     except: Option<&str>,
@@ -75,6 +77,7 @@ pub(crate) fn unconfigure(
         let Some(before) = root.read_text(file)? else { continue };
         let after = plan::restored(file, &before, options.force)?;
         if after.as_ref() != Some(&before) {
+            refuse_too_early(record, options, services, file, after.as_deref())?;
             cuts.push((file.clone(), before, after));
         }
     }

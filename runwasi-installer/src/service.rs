@@ -1,6 +1,6 @@
 //! Services of the host: containerd and the node daemon.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::Error;
 use crate::containerd::distribution::Distribution;
@@ -51,6 +51,11 @@ impl<'a> Services<'a> {
                 Err(Waiting::Yet(reason) | Waiting::InVain(reason)) => return Ok(Err(reason)),
             }
         }
+    }
+
+    /// Seconds since 1970.
+    pub(crate) fn seconds(&self) -> u64 {
+        self.host.date().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
     /// Shows new units to systemd and starts the daemon, or lets a new one take over: containers go

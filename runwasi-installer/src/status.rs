@@ -49,6 +49,10 @@ pub fn status(options: &Options) -> Result<Status, Error> {
     for (_, line) in due.into_iter().filter(|(is, _)| *is) {
         status.bad(line.to_owned());
     }
+    if let Some(refused) = &record.refused {
+        let times = refused.times;
+        status.bad(format!("containerd: has not come back with a change (tries: {times})"));
+    }
     Ok(status)
 }
 

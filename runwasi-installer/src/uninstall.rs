@@ -46,7 +46,7 @@ pub(crate) fn uninstall_in(
     let shims = shims(&record, &Runtime::ALL);
     refuse_in_use(root, options, distribution, &shims)?;
     let services = Services::new(host, options, distribution);
-    done.extend(unconfigure(root, options, &shelf, &mut record, None)?);
+    done.extend(unconfigure(root, options, &services, &shelf, &mut record, None)?);
     if record.due.containerd && options.restart {
         let socket = plan::socket_of(root, options, distribution)?;
         restart(root, &shelf, &services, &mut record, &socket)?;

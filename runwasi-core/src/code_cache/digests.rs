@@ -16,7 +16,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::store;
+use super::store::{self, last_use};
 use crate::{artifact::FileIdentity, digest::Digest, sys};
 
 /// Largest number of links. Beyond it, the half that is unused for longer is removed.
@@ -88,8 +88,10 @@ impl DigestIndex {
         }
         // A link without metadata was removed by another process meanwhile. `DirEntry::metadata`
         // does not follow links.
+        let now = SystemTime::now();
         let age = |link: fs::DirEntry| {
-            Some((link.metadata().and_then(|link| link.modified()).ok()?, link.path()))
+            let modified = link.metadata().and_then(|link| link.modified()).ok()?;
+            Some((last_use(modified, now), link.path()))
         };
         let mut links: Vec<(SystemTime, PathBuf)> = links.into_iter().filter_map(age).collect();
         links.sort();

@@ -8,10 +8,12 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use super::store::{EXTENSION, TEMPORARY, UncheckedFile, is_modified_at, remove_abandoned};
+use super::store::{
+    EXTENSION, TEMPORARY, UncheckedFile, is_modified_at, last_use, remove_abandoned,
+};
 
 /// A file with compiled code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +51,9 @@ impl Inventory {
                 inventory.add(path, metadata.len(), metadata.modified()?);
             }
         }
-        inventory.code.sort_by(|a, b| (b.used, &b.path).cmp(&(a.used, &a.path)));
+        let now = SystemTime::now();
+        let used = |code: &CachedCode| last_use(code.used, now);
+        inventory.code.sort_by(|a, b| (used(b), &b.path).cmp(&(used(a), &a.path)));
         inventory.temporary.sort();
         Ok(inventory)
     }
@@ -95,6 +99,11 @@ impl CachedCode {
         }
     }
 
+    /// Time since the last use. Very long if that was before the clock was set back.
+    pub fn unused(&self, now: SystemTime) -> Duration {
+        now.duration_since(last_use(self.used, now)).unwrap_or_default()
+    }
+
     /// Removes the file. False if another process has removed, replaced or used it since the list
     /// was made.
     pub fn remove(&self) -> io::Result<bool> {
@@ -127,8 +136,6 @@ fn names(path: &Path) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{code_cache::store::CodeCache, digest::Digest};
 

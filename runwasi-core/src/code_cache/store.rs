@@ -25,7 +25,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
@@ -36,6 +36,9 @@ const MAGIC: &[u8; 8] = b"runwasi1";
 const TRAILER: usize = 16;
 pub(super) const EXTENSION: &str = "cwasm";
 pub(super) const TEMPORARY: &str = "tmp";
+
+/// How far ahead of the clock a time of a last use may be.
+const AHEAD: Duration = Duration::from_secs(60);
 
 /// Cache in a directory, with a limit of its size.
 #[derive(Clone, Debug)]
@@ -137,6 +140,7 @@ impl CodeCache {
     /// Size of the code that was used at this time or later, without that of one file.
     fn used_since(&self, since: SystemTime, other: &Path) -> io::Result<u64> {
         let mut bytes = 0;
+        let now = SystemTime::now();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             if path.extension() != Some(OsStr::new(EXTENSION)) || path == other {
@@ -145,7 +149,8 @@ impl CodeCache {
             // An error: another process has removed the file.
             let used =
                 fs::symlink_metadata(&path).and_then(|file| Ok((file.modified()?, file.len())));
-            bytes += used.map_or(0, |(used, len)| if used < since { 0 } else { len });
+            let counts = |used| last_use(used, now) >= since;
+            bytes += used.map_or(0, |(used, len)| if counts(used) { len } else { 0 });
         }
         Ok(bytes)
     }
@@ -170,11 +175,13 @@ impl CodeCache {
             }
         }
         // By the time of modification, which each use sets.
-        files.sort();
+        let now = SystemTime::now();
+        files.sort_by_key(|(modified, ..)| last_use(*modified, now));
         let mut total = fs::metadata(keep).map_or(0, |kept| kept.len())
             + files.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
         for (modified, bytes, path) in files {
-            if total <= self.max_bytes || since.is_some_and(|since| modified >= since) {
+            let used = last_use(modified, now);
+            if total <= self.max_bytes || since.is_some_and(|since| used >= since) {
                 break;
             }
             // Another process may have used the file since, or removed it. In the latter case the
@@ -365,6 +372,14 @@ pub(super) fn refresh(path: &Path) -> io::Result<()> {
     Ok(utimensat(CWD, path, &now, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
+/// Time of the last use of a file, by its time of modification. One in the future is of a clock that
+/// was set back since, and tells nothing: such code counts as unused, or it would stay and push out
+/// all other code until that time has come.
+pub(super) fn last_use(modified: SystemTime, now: SystemTime) -> SystemTime {
+    // The clock of a process that has used it just now is a little ahead of `now`.
+    if modified > now + AHEAD { SystemTime::UNIX_EPOCH } else { modified }
+}
+
 /// True if the path names a file with this time of its last use.
 pub(super) fn is_modified_at(path: &Path, time: SystemTime) -> bool {
     fs::symlink_metadata(path).and_then(|file| file.modified()).is_ok_and(|found| found == time)
@@ -402,7 +417,7 @@ fn trailer(crc: u32) -> [u8; TRAILER] {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, time::Duration};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -484,6 +499,24 @@ mod tests {
         put(&cache, &digests[3], &[0; 1000]);
         let left: Vec<_> = digests.iter().map(|digest| cache.path("e", digest).exists()).collect();
         assert_eq!(left, [true, false, true, true]);
+    }
+
+    #[test]
+    fn code_of_the_time_before_the_clock_was_set_back_is_removed_first() {
+        let (_directory, cache) = cache(3 * 1016);
+        let digests: Vec<_> = (0..5u8).map(|i| Digest::of(&[i])).collect();
+        for digest in &digests[..2] {
+            put(&cache, digest, &[0; 1000]);
+            let file = File::open(cache.path("e", digest)).unwrap();
+            file.set_modified(SystemTime::now() + Duration::from_secs(1_000_000)).unwrap();
+        }
+        let begun = SystemTime::now() - Duration::from_secs(50);
+        for digest in &digests[2..] {
+            let lock = cache.reserve("e", digest).unwrap().unwrap();
+            lock.fill_beside(&[0; 1000], Some(begun)).unwrap();
+        }
+        let left: Vec<_> = digests.iter().map(|digest| cache.path("e", digest).exists()).collect();
+        assert_eq!(left, [false, false, true, true, true]);
     }
 
     #[test]

@@ -98,14 +98,13 @@ fn superfluous<'a>(
     now: SystemTime,
 ) -> Vec<&'a CachedCode> {
     let days = prune.unused_days.map(|days| Duration::from_secs(u64::from(days) * 86400));
-    let unused = |code: &CachedCode| now.duration_since(code.used).unwrap_or_default();
     let mut kept = 0;
     let mut full = false;
     let mut remove = Vec::new();
     for one in code {
         // Once a file does not fit, none of the longer unused ones stays.
         full |= kept + one.bytes > most;
-        if prune.all || full || days.is_some_and(|days| unused(one) >= days) {
+        if prune.all || full || days.is_some_and(|days| one.unused(now) >= days) {
             remove.push(one);
         } else {
             kept += one.bytes;

@@ -325,7 +325,11 @@ fn write(output: Option<&Path>, program: &str, at: u64, tar: &[u8]) -> Result<()
     // Never an existing file, and for this user alone: it is about all containers of the node.
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-    file.write_all(tar).map_err(failed)?;
+    if let Err(error) = file.write_all(tar) {
+        // A part would look like the whole, and keep the next try from the name. An error: it stays.
+        let _ = fs::remove_file(&path);
+        return Err(failed(error));
+    }
     output::print(&format!("{}\n", text::line(&path.display().to_string())))?;
     Ok(())
 }

@@ -6,11 +6,13 @@
 //! ```
 //!
 //! Every wait is bounded, so the command ends soon after its reader has gone, and when no daemon is
-//! left.
+//! left. A daemon that does not answer is asked again as long as its socket lives: it tells what has
+//! happened meanwhile.
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
+    mem,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
     time::{Duration, Instant},
@@ -21,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::{
     error::CommandError,
-    node::Node,
+    node::{self, Node},
     output::{self, print},
     text,
 };
@@ -44,6 +46,7 @@ const ALONE: Duration = Duration::from_secs(10);
 enum Message {
     Event { daemon: u32, event: EventEntry },
     Lost { daemon: u32, number: u64 },
+    Silent { daemon: u32 },
     Ended { daemon: u32, error: ClientError },
 }
 
@@ -104,6 +107,9 @@ fn take(
             Ok(Message::Lost { daemon, number }) => {
                 output::note(&format!("daemon {daemon} no longer has {number} earlier events"));
             }
+            Ok(Message::Silent { daemon }) => {
+                output::note(&format!("daemon {daemon} does not answer, and is asked again"));
+            }
             Ok(Message::Ended { daemon, error }) => watched.ended(daemon, error)?,
             // Never disconnected: this function's caller has a sender.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(true),
@@ -127,15 +133,10 @@ impl Watched<'_> {
         }
         let node = Node { patience: self.node.patience + WAIT, ..self.node.clone() };
         let sender = self.sender.clone();
+        let from = if past { 0 } else { EventsRequest::NOW };
+        let reader = Reader { daemon: pid, sender, from, is_silent: false };
         // Not joined: it may wait for an answer, and the end of the process ends it.
-        thread::spawn(move || {
-            let client = node.client(&socket);
-            let error = client.and_then(|client| watch(&client, pid, past, &sender));
-            if let Err(error) = error {
-                // An error: the command is ending.
-                let _ = sender.send(Message::Ended { daemon: pid, error });
-            }
-        });
+        thread::spawn(move || reader.run(&node, &socket));
     }
 
     fn ended(&mut self, daemon: u32, error: ClientError) -> Result<(), CommandError> {
@@ -145,35 +146,69 @@ impl Watched<'_> {
             // One of several may be of an earlier version.
             ClientError::Unknown { .. } if self.living.is_empty() => return Err(error.into()),
             ClientError::Unknown { .. } => output::note(&error.to_string()),
-            _ => output::note(&format!("daemon {daemon} has ended, or does not answer")),
+            _ => output::note(&format!("daemon {daemon} has ended")),
         }
         Ok(())
     }
 }
 
-/// Sends the events of one daemon until it ends or the receiver has gone.
-fn watch(
-    client: &Client,
+/// Reader of the events of one daemon, on a thread of its own.
+struct Reader {
     daemon: u32,
-    past: bool,
-    sender: &SyncSender<Message>,
-) -> Result<(), ClientError> {
-    let mut from = if past { 0 } else { EventsRequest::NOW };
-    loop {
-        let reply = client.events(from, WAIT)?;
-        from = reply.next;
-        // Nothing is lost to a reader that wants what is left of the past.
-        let lost = Some(reply.lost).filter(|number| *number > 0);
-        let lost = lost.map(|number| Message::Lost { daemon, number });
-        let events = reply.events.into_iter().map(|event| Message::Event { daemon, event });
-        for message in lost.into_iter().chain(events) {
-            if sender.send(message).is_err() {
-                return Ok(());
+    sender: SyncSender<Message>,
+    /// Number of the next event.
+    from: u64,
+    /// True since a request without an answer, until the next one with an answer.
+    is_silent: bool,
+}
+
+impl Reader {
+    /// Sends the events of the daemon until it ends or the receiver has gone.
+    fn run(mut self, node: &Node, socket: &Path) {
+        loop {
+            let read = node.client(socket).and_then(|client| self.read(&client));
+            let Err(error) = read else { return };
+            // Stopped, too busy, or it has closed this connection for the sake of others.
+            let lives = matches!(error, ClientError::Broken { .. }) && lives_on(socket);
+            let daemon = self.daemon;
+            if !lives {
+                // An error: the command is ending.
+                let _ = self.sender.send(Message::Ended { daemon, error });
+                return;
+            }
+            let is_told = mem::replace(&mut self.is_silent, true);
+            if !is_told && self.sender.send(Message::Silent { daemon }).is_err() {
+                return;
             }
         }
-        // A reply without a wait would otherwise be asked for without a pause.
-        sys::pause(Duration::from_millis(5));
     }
+
+    /// Sends events until an error, or until the receiver has gone.
+    fn read(&mut self, client: &Client) -> Result<(), ClientError> {
+        let daemon = self.daemon;
+        loop {
+            let reply = client.events(self.from, WAIT)?;
+            self.from = reply.next;
+            self.is_silent = false;
+            // Nothing is lost to a reader that wants what is left of the past.
+            let lost = Some(reply.lost).filter(|number| *number > 0);
+            let lost = lost.map(|number| Message::Lost { daemon, number });
+            let events = reply.events.into_iter().map(|event| Message::Event { daemon, event });
+            for message in lost.into_iter().chain(events) {
+                if self.sender.send(message).is_err() {
+                    return Ok(());
+                }
+            }
+            // A reply without a wait would otherwise be asked for without a pause.
+            sys::pause(Duration::from_millis(5));
+        }
+    }
+}
+
+/// True if a daemon listens after a moment: one that ends has its socket that long.
+fn lives_on(socket: &Path) -> bool {
+    sys::pause(LOOK);
+    node::alive(socket).unwrap_or(false)
 }
 
 /// The events that daemons have kept, for a report of a fault.
@@ -247,7 +282,66 @@ fn event_json(daemon: u32, event: &EventEntry) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashMap, future, os::unix::net::UnixListener};
+
+    use async_trait::async_trait;
+    use containerd_shim_protos::ttrpc::{
+        self, Code, Response,
+        r#async::{MethodHandler, Server, Service, TtrpcContext, transport::Listener},
+    };
+    use prost::Message as _;
+    use runwasi_core::server::Accept;
+
     use super::*;
+    use crate::manager::{Method, SERVICE, reports::EventsReply};
+
+    /// A daemon with one event.
+    struct OneEvent;
+
+    #[async_trait]
+    impl MethodHandler for OneEvent {
+        async fn handler(
+            &self,
+            _: TtrpcContext,
+            request: ttrpc::Request,
+        ) -> ttrpc::Result<Response> {
+            if EventsRequest::decode(request.payload.as_slice()).unwrap().from > 0 {
+                return future::pending().await;
+            }
+            let event = EventEntry { kind: "late".into(), ..EventEntry::default() };
+            let reply = EventsReply { next: 1, events: vec![event], ..EventsReply::default() };
+            let mut response = Response { payload: reply.encode_to_vec(), ..Response::default() };
+            response.set_status(ttrpc::get_status(Code::OK, ""));
+            Ok(response)
+        }
+    }
+
+    #[tokio::test]
+    async fn daemon_that_has_closed_the_connection_is_asked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("1.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let node = Node { socket: socket.clone(), program: "p", patience: Duration::from_secs(60) };
+        let (sender, receiver) = sync_channel(WAITING);
+        let reader = Reader { daemon: 1, sender, from: 0, is_silent: false };
+        thread::spawn(move || reader.run(&node, &socket));
+        drop(listener.accept().unwrap());
+        let accept = Accept::new(listener).unwrap();
+        let handler: Box<dyn MethodHandler + Send + Sync> = Box::new(OneEvent);
+        let methods = [(Method::Events.name().to_owned(), handler)].into();
+        let service = Service { methods, streams: HashMap::new() };
+        let mut server = Server::new()
+            .add_listener(Listener::new(accept))
+            .register_service([(SERVICE.to_owned(), service)].into());
+        server.start().await.unwrap();
+        let received = tokio::task::spawn_blocking(move || {
+            let next = || receiver.recv_timeout(Duration::from_secs(60)).unwrap();
+            (next(), next())
+        });
+        let (silent, event) = received.await.unwrap();
+        assert!(matches!(silent, Message::Silent { daemon: 1 }));
+        assert!(matches!(event, Message::Event { event, .. } if event.kind == "late"));
+    }
 
     #[test]
     fn backlog_does_not_outlast_the_time() {

@@ -193,7 +193,7 @@ fn pid_of(socket: &Path) -> Option<u32> {
 }
 
 /// True if a process listens. An error if only the permission is missing.
-fn alive(path: &Path) -> io::Result<bool> {
+pub(super) fn alive(path: &Path) -> io::Result<bool> {
     if socket::is_alive(path) {
         return Ok(true);
     }

@@ -46,6 +46,14 @@ const PREFIXES: [&str; 12] = [
     "-----BEGIN",
 ];
 
+/// The first and the last line of a key in PEM begin so, and end with dashes.
+const KEY_BEGIN: &str = "-----BEGIN ";
+const KEY_END: &str = "-----END ";
+const DASHES: &str = "-----";
+
+/// Most bytes of a key, or of a chain of certificates.
+const LONGEST_KEY: usize = 64 << 10;
+
 /// Ends of a word.
 const SPACES: [char; 10] = [' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}'];
 
@@ -73,9 +81,12 @@ fn is_secret_word(word: &str) -> bool {
 /// are hexadecimal in lower case, and stay.
 fn is_random(word: &str) -> bool {
     let word = word.trim_end_matches('=');
-    let of_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_' | b'-');
+    // A path begins with a slash, or has other characters.
+    let of_token =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_' | b'-' | b'/');
     let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
     word.len() >= LONG
+        && !word.starts_with('/')
         && word.bytes().all(of_token)
         && has(u8::is_ascii_digit)
         && has(u8::is_ascii_uppercase)
@@ -102,11 +113,35 @@ pub(super) fn arguments(arguments: &[String]) -> Vec<String> {
 
 /// A text, of any number of lines, without secrets.
 pub(super) fn text(text: &str) -> String {
+    let text = without_keys(text);
     let mut shown = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         shown.push_str(&self::line(line));
     }
     shown
+}
+
+/// A text without keys and certificates in PEM, of several lines or of one with escaped ends.
+fn without_keys(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once(KEY_BEGIN) {
+        shown.push_str(before);
+        shown.push_str(HIDDEN);
+        rest = after_key(behind);
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// The rest behind a key. One that is cut ends with its first line.
+fn after_key(text: &str) -> &str {
+    let most = text.floor_char_boundary(LONGEST_KEY.min(text.len()));
+    let of_line = |text: &str| text.find('\n').unwrap_or(text.len());
+    let Some(end) = text[..most].find(KEY_END) else { return &text[of_line(text)..] };
+    let last = &text[end + KEY_END.len()..];
+    let line = of_line(last);
+    last[..line].find(DASHES).map_or(&last[line..], |at| &last[at + DASHES.len()..])
 }
 
 fn line(line: &str) -> String {
@@ -269,6 +304,7 @@ mod tests {
             ("key AKIAIOSFODNN7EXAMPLE", "key <hidden>"),
             ("x Zm9vYmFyMTIzNDU2Nzg5MA== y", "x <hidden> y"),
             ("a=b&api_key=c", "a=b&api_key=<hidden>"),
+            ("id wJalrXUtnFEMI/K7MDENG/bPxRfiCY0 x", "id <hidden> x"),
             ("DB_PASS=x MYSQL_PWD=y z", "DB_PASS=<hidden> MYSQL_PWD=<hidden> z"),
             ("run --pwd x --db-pass y z", "run --pwd <hidden> --db-pass <hidden> z"),
             ("--token --next x", "--token --next x"),
@@ -296,6 +332,7 @@ mod tests {
             "2025-11-29T00:00:00Z INFO serving pid=12 slots=100",
             "localhost:5000/app:1@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d",
             "user@host 12:30:00 a@b",
+            "/var/lib/Kubelet1/pods/Volume2/data k8s.io/Container12345/x",
             "unix:///run/containerd/s/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
             "",
         ] {
@@ -310,6 +347,25 @@ mod tests {
         assert!(shown.len() < 100 && shown.ends_with(HIDDEN), "{}", shown.len());
         let shown = text(&"a://".repeat(1 << 20));
         assert!(shown.len() < 100 && shown.ends_with(HIDDEN), "{}", shown.len());
+    }
+
+    #[test]
+    fn keys_in_pem_are_hidden_to_their_ends() {
+        let key = |end: &str| {
+            ["a -----BEGIN RSA PRIVATE KEY-----", "MIIE/hunter2", "-----END RSA PRIVATE KEY-----"]
+                .join(end)
+        };
+        for end in ["\n", "\\n", " "] {
+            assert_eq!(text(&format!("{} b\nc", key(end))), "a <hidden> b\nc", "{end:?}");
+        }
+        // Without its end no more than a line, of which there may be very many.
+        let cut = "x -----BEGIN PRIVATE KEY-----\\nMIIE\nnext line\n";
+        assert_eq!(text(cut), "x <hidden>\nnext line\n");
+        let cut = "x -----BEGIN KEY----- a\n-----END KEY\nnext";
+        assert_eq!(text(cut), "x <hidden>\nnext");
+        assert_eq!(text("é".repeat(LONGEST_KEY).as_str()), "é".repeat(LONGEST_KEY));
+        let long = format!("{KEY_BEGIN}{}", "é".repeat(LONGEST_KEY));
+        assert_eq!(text(&long), HIDDEN);
     }
 
     #[test]

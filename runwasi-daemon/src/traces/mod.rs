@@ -8,12 +8,14 @@
 //! | module | one thing |
 //! |---|---|
 //! | `settings` | what the variables say |
+//! | `requests` | header fields and compression |
 //! | `variables` | a variable: look-up, parsing, refusal |
 //! | `tls` | connections to a collector with TLS |
 //! | `tracer` | spans of `runwasi-core` as those of OpenTelemetry's SDK |
 //! | `export` | queue and batches |
 
 mod export;
+mod requests;
 mod settings;
 mod tls;
 mod tracer;

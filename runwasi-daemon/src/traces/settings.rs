@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    requests::{check_compression, check_headers},
     tls::TlsSettings,
     variables::{VariableError, Variables, first, is_true, limit, millis, number, set},
 };
@@ -44,6 +45,7 @@ const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORT
 const TIMEOUTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const RATIO: &str = "OTEL_TRACES_SAMPLER_ARG";
 const SAMPLERS: [&str; 6] = [
@@ -59,7 +61,7 @@ impl TraceSettings {
     /// Reads the variables. Nothing if they name no collector, or switch traces off.
     pub(super) fn of(variables: Variables<'_>) -> Result<Option<Self>, VariableError> {
         let is_off = is_true(variables, "OTEL_SDK_DISABLED")
-            || set(variables, "OTEL_TRACES_EXPORTER").is_some_and(|text| text == "none");
+            || set(variables, EXPORTER).is_some_and(|text| text == "none");
         let Some((name, endpoint)) = first(variables, ENDPOINTS).filter(|_| !is_off) else {
             return Ok(None);
         };
@@ -67,7 +69,10 @@ impl TraceSettings {
             true => Some(TlsSettings::of(variables)?),
             false => None,
         };
+        check_exporter(variables)?;
         check_sampler(variables)?;
+        check_headers(variables)?;
+        check_compression(variables)?;
         let timeout = first(variables, TIMEOUTS).map_or(TIMEOUTS[1], |(name, _)| name);
         let queue = number(variables, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?.clamp(1, 1 << 20);
         let batch = number(variables, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?.clamp(1, queue);
@@ -117,6 +122,14 @@ fn protocol(variables: Variables<'_>) -> Result<Protocol, VariableError> {
     }
 }
 
+/// Checks that OTLP is among the exporters, if they are named: nothing goes elsewhere.
+fn check_exporter(variables: Variables<'_>) -> Result<(), VariableError> {
+    let Some(text) = set(variables, EXPORTER) else { return Ok(()) };
+    let has_otlp = text.split(',').any(|name| name.trim() == "otlp");
+    let reason = || format!("{text:?} is neither otlp nor none");
+    if has_otlp { Ok(()) } else { Err(VariableError::new(EXPORTER, reason())) }
+}
+
 /// Checks the sampler, which the SDK makes of these variables: what it does not understand, it
 /// replaces by recording everything, without a word.
 fn check_sampler(variables: Variables<'_>) -> Result<(), VariableError> {
@@ -157,6 +170,7 @@ mod tests {
         }
         assert!(read(&format!("{endpoint}\nOTEL_SDK_DISABLED=1")).unwrap().is_some());
         assert_eq!(read(&format!("{endpoint}\nOTEL_TRACES_EXPORTER=none")), Ok(None));
+        assert!(read(&format!("{endpoint}\nOTEL_TRACES_EXPORTER=console,otlp")).is_ok());
         let settings = read(endpoint).unwrap().unwrap();
         assert_eq!(
             (settings.protocol, settings.queue, settings.batch),
@@ -248,6 +262,18 @@ mod tests {
             (
                 &format!("{endpoint}OTEL_EXPORTER_OTLP_PROTOCOL=http/json"),
                 "OTEL_EXPORTER_OTLP_PROTOCOL: \"http/json\" is none of",
+            ),
+            (
+                &format!("{endpoint}OTEL_TRACES_EXPORTER=console"),
+                "OTEL_TRACES_EXPORTER: \"console\" is neither otlp nor none",
+            ),
+            (
+                &format!("{endpoint}OTEL_EXPORTER_OTLP_HEADERS=token"),
+                "OTEL_EXPORTER_OTLP_HEADERS: field 1: is not KEY=VALUE",
+            ),
+            (
+                &format!("{endpoint}OTEL_EXPORTER_OTLP_COMPRESSION=br"),
+                "OTEL_EXPORTER_OTLP_COMPRESSION: \"br\" is neither none nor",
             ),
             (
                 &format!("{endpoint}OTEL_BSP_MAX_QUEUE_SIZE=-1"),

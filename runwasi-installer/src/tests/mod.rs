@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
@@ -33,6 +33,9 @@ mod services;
 const CONFIG: &str = "/etc/containerd/config.toml";
 /// One of version 3, with comments and without a newline at its end.
 const VERSION_3: &str = "# Of the administrator.\nversion = 3\n\n[grpc]\n  uid = 0 # root";
+
+/// The date at which a test begins, after 1970.
+const DATE: Duration = Duration::from_secs(1_800_000_000);
 
 /// A node: its root, what there is to install, and what its programs were asked.
 struct Node {
@@ -255,6 +258,10 @@ impl Host for Programs {
 
     fn now(&self) -> Instant {
         *self.begin.get_or_init(Instant::now) + self.passed.get()
+    }
+
+    fn date(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + DATE + self.passed.get()
     }
 }
 

@@ -354,5 +354,27 @@ fn record_of_another_format_is_refused() {
     let file = "/var/lib/runwasi-node-installer/record.json";
     let text = node.read(file).replace("\"format\": 1", "\"format\": 2");
     fs::write(node.path(file), text).unwrap();
-    assert!(node.try_install().unwrap_err().to_string().contains("has the format 2, not 1"));
+    let error = node.try_install().unwrap_err().to_string();
+    let words =
+        "was written by another version of runwasi-node-installer (format 2, this one has 1)";
+    assert!(error.contains(words), "{error}");
+    // What else it has is of no interest then.
+    fs::write(node.path(file), "{\"format\": 2, \"files\": []}").unwrap();
+    let error = node.try_uninstall().unwrap_err().to_string();
+    assert!(error.contains(words), "{error}");
+}
+
+#[test]
+fn field_of_a_later_version_is_no_reason_to_refuse_its_record() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    let before = node.tree();
+    node.install();
+    let file = "/var/lib/runwasi-node-installer/record.json";
+    let text = node.read(file);
+    let text = text.replace("\"format\": 1", "\"format\": 1, \"later\": {\"a\": 1}");
+    let text = text.replace("\"programs\":", "\"later\": true, \"programs\":");
+    assert_eq!(text.matches("later").count(), 2, "{text}");
+    fs::write(node.path(file), text).unwrap();
+    node.uninstall();
+    same(&node.tree(), &before, "uninstalled");
 }

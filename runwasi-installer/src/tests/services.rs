@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::{CONFIG, Node, VERSION_3, rendered, same};
+use crate::host::Host;
 use crate::status;
 
 const ENABLE: &str =
@@ -120,7 +121,7 @@ fn unit_of_the_options_is_restarted() {
 
 #[test]
 fn previous_configuration_is_restored_if_containerd_does_not_restart() {
-    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
     node.host.fail("systemctl restart containerd", "no", 1);
     // The service of the same beginning is not meant.
     node.host.fail(ACTIVE, "inactive", 1);
@@ -130,8 +131,141 @@ fn previous_configuration_is_restored_if_containerd_does_not_restart() {
     assert_eq!(error, wanted);
     assert_eq!(node.read(CONFIG), VERSION_3);
     assert!(!node.exists("/var/lib/runwasi-node-installer/previous"));
+    node.options.retry = true;
     node.install();
     assert!(node.read(CONFIG).contains("runtimes.wasmtime]"));
+    assert!(status(&node.options).unwrap().complete);
+}
+
+/// A node with a containerd that has not come back, `times` times.
+fn refused(times: u64) -> Node {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.options.retry = true;
+    for _ in 0..times {
+        node.host.fail("systemctl restart containerd", "no", 1);
+        node.host.fail(ACTIVE, "inactive", 1);
+        node.try_install().unwrap_err();
+    }
+    node.options.retry = false;
+    node.host.taken();
+    node
+}
+
+#[test]
+fn containerd_is_not_restarted_for_what_it_has_not_come_back_with_until_a_pause_is_over() {
+    for (times, pause) in [(1, 600), (2, 1200), (4, 4800), (9, 86_400)] {
+        let node = refused(times);
+        // As the kubelet does it.
+        for _ in 0..3 {
+            node.host.pause(Duration::from_secs(pause / 4));
+            let error = node.try_install().unwrap_err().to_string();
+            let tries = format!("containerd has not come back with this change (tries: {times})");
+            assert!(error.starts_with(CONFIG) && error.contains(&tries), "{error}");
+        }
+        assert!(error_ends_in(&node, pause / 4));
+        assert_eq!(node.host.taken(), [""; 0]);
+        assert_eq!(node.read(CONFIG), VERSION_3);
+        let line = format!("containerd: has not come back with a change (tries: {times})");
+        assert!(status(&node.options).unwrap().lines.contains(&line));
+        node.host.pause(Duration::from_secs(pause / 4));
+        node.install();
+        assert_eq!(node.host.taken(), ["systemctl restart containerd"]);
+        assert!(status(&node.options).unwrap().complete);
+    }
+}
+
+/// True if an install tells that it is too early by so many seconds.
+fn error_ends_in(node: &Node, seconds: u64) -> bool {
+    let error = node.try_install().unwrap_err().to_string();
+    error.contains(&format!("it is tried again in {seconds} s, or at once with --retry"))
+}
+
+#[test]
+fn another_configuration_is_tried_at_once() {
+    let node = refused(3);
+    node.write(CONFIG, &format!("{VERSION_3}\n# Mended.\n"));
+    node.install();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd"]);
+}
+
+#[test]
+fn clock_that_was_set_back_lets_a_try_pass() {
+    let node = refused(1);
+    let file = "/var/lib/runwasi-node-installer/record.json";
+    let (now, later) = (super::DATE.as_secs(), super::DATE.as_secs() + 10_000_000);
+    let text = node.read(file);
+    let text = text.replace(&format!("\"at\": {now}"), &format!("\"at\": {later}"));
+    assert!(text.contains(&later.to_string()), "{text}");
+    node.write(file, &text);
+    node.install();
+}
+
+#[test]
+fn uninstall_that_has_failed_is_not_tried_again_at_once() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    let installed = node.read(CONFIG);
+    node.host.fail("systemctl restart containerd", "no", 1);
+    node.try_uninstall().unwrap_err();
+    node.host.taken();
+    let error = node.try_uninstall().unwrap_err().to_string();
+    assert!(error.contains("containerd has not come back with this change"), "{error}");
+    assert_eq!((node.host.taken(), node.read(CONFIG)), (Vec::new(), installed));
+    node.host.pause(Duration::from_secs(600));
+    node.uninstall();
+    assert_eq!(node.read(CONFIG), VERSION_3);
+}
+
+#[test]
+fn template_of_microk8s_is_changed_and_its_state_is_told() {
+    let args = "/var/snap/microk8s/7/args";
+    let template = "version = 2\noom_score = 0\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  \
+                    default_runtime_name = \"${RUNTIME}\"\n";
+    let mut node = Node::new(&[]);
+    for name in ["containerd-template.toml", "containerd.toml"] {
+        node.write(&format!("{args}/{name}"), template);
+    }
+    std::os::unix::fs::symlink("7", node.path("/var/snap/microk8s/current")).unwrap();
+    let [config, state, address] = [
+        format!("--config={args}/containerd.toml"),
+        "--state=/var/snap/microk8s/common/run/containerd".to_owned(),
+        "--address=/var/snap/microk8s/common/run/containerd.sock".to_owned(),
+    ];
+    node.run(77, &["/snap/microk8s/7/bin/containerd", &config, &state, &address]);
+    let named = "/var/snap/microk8s/current/args/containerd-template.toml";
+    node.options.containerd_config = Some(named.to_owned());
+    node.options.containerd_unit = Some("snap.microk8s.daemon-containerd".to_owned());
+    let done = node.install();
+    assert!(node.read(named).contains("runtimes.wasmtime]"));
+    let told = |line: &String| line.contains("must name /var/snap/microk8s/common/run/containerd");
+    assert!(done.iter().any(told), "{done:?}");
+    let restart = "systemctl restart snap.microk8s.daemon-containerd".to_owned();
+    assert!(node.host.taken().contains(&restart));
+    node.uninstall();
+    assert_eq!(node.read(named), template);
+}
+
+#[test]
+fn bundles_that_the_daemon_would_refuse_are_told() {
+    let settings = "/etc/containerd-wasmtimed.toml";
+    for (state, roots, told) in [
+        ("/run/containerd", "", false),
+        ("/var/run/containerd", "", false),
+        ("/var/snap/common/run/containerd", "", true),
+        ("/var/snap/common/run/containerd", "bundle-roots = [\"/run\", \"/opt\"]", true),
+        ("/var/snap/common/run/containerd", "bundle-roots = [\"/var/snap/common\"]", false),
+    ] {
+        let node = Node::new(&[(CONFIG, &format!("version = 3\nstate = \"{state}\"\n"))]);
+        fs::create_dir_all(node.path("/run")).unwrap();
+        fs::create_dir_all(node.path("/var")).unwrap();
+        std::os::unix::fs::symlink("/run", node.path("/var/run")).unwrap();
+        node.write(settings, roots);
+        let done = node.install();
+        let line = done.iter().find(|line| line.starts_with(settings));
+        assert_eq!(line.is_some(), told, "{state}, {roots}: {done:?}");
+        assert!(line.is_none_or(|line| line.contains(state)), "{done:?}");
+        assert_eq!(node.install(), [""; 0]);
+    }
 }
 
 #[test]

@@ -134,6 +134,7 @@ pub(crate) fn bundle_has_facts_and_no_secret(c: &mut Containers) -> Result<()> {
     // Never over a file that is there.
     let again = command(c, &["debug", "bundle", "-o", &name]).run()?.status_is(1)?;
     says(&again.err(), &["exists"], &[])?;
+    full_disk_keeps_no_part_of_a_bundle(c)?;
     ensure!(c.kill_and_finish(&id)? == 137 && c.finish(&ended)? == 0);
     ensure!(c.fixture.daemon()?.terminate()? == 0);
     // Also without a daemon.
@@ -143,6 +144,20 @@ pub(crate) fn bundle_has_facts_and_no_secret(c: &mut Containers) -> Result<()> {
     says(&all, &["daemons.json: daemon not running"], &[])?;
     c.fixture.daemon()?.start_again()?;
     c.fixture.becomes_clean()
+}
+
+fn full_disk_keeps_no_part_of_a_bundle(c: &Containers) -> Result<()> {
+    let disk = c.fixture.dir().join("full");
+    fs::create_dir(&disk)?;
+    let mount = ["-t", "tmpfs", "-o", "size=4k", "full", &disk.to_string_lossy()];
+    Command::new("mount").args(mount).run()?.ok()?;
+    let name = disk.join("bundle.tar").to_string_lossy().into_owned();
+    let full = command(c, &["debug", "bundle", "-o", &name]).run();
+    let left = fs::read_dir(&disk)?.count();
+    Command::new("umount").args([&disk]).run()?.ok()?;
+    says(&full?.status_is(1)?.err(), &[&name, "No space left"], &[])?;
+    ensure!(left == 0, "a part of it stays");
+    Ok(())
 }
 
 pub(crate) fn cache_is_listed_verified_and_pruned_under_a_guest(c: &mut Containers) -> Result<()> {

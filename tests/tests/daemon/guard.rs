@@ -4,13 +4,18 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::ask::command;
 use runwasi_tests::daemon::Settings;
+use runwasi_tests::runtime::daemon_file;
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Containerd, Containers, Runtime, Ticks, check_with, poll_until, proc};
+use runwasi_tests::{
+    Command, Containerd, Containers, Runtime, Ticks, check_with, poll_until, proc, says,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sandbox;
@@ -176,6 +181,37 @@ fn reload_that_fails_names_the_reason_and_changes_nothing() {
         poll_until("end of the old daemon", LIMIT, || (!proc::alive(first)).then_some(()))?;
         c.fixture.becomes_clean()
     });
+}
+
+/// The settings name the socket: a flag would win over them.
+#[test]
+fn reload_does_not_move_the_manager_socket() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let file = home.path().join("daemon.toml").display().to_string();
+    let [old, new] = ["old", "new"].map(|name| home.path().join(name).join("m.sock"));
+    let configure = |socket: &Path| {
+        fs::write(&file, format!("socket = {socket:?}\ncache = \"off\"\nslots = 16\n"))
+    };
+    let health = |socket: &Path| {
+        Command::new(daemon_file()).args(["health", "--socket", &socket.to_string_lossy()]).run()
+    };
+    configure(&old)?;
+    let mut guard = std::process::Command::new(daemon_file());
+    let mut guard = guard.args(["--config", &file, "--guard"]).stderr(Stdio::null()).spawn()?;
+    let case = || -> Result<()> {
+        poll_until("the daemon", LIMIT, || (health(&old).ok()?.status == 0).then_some(()))?;
+        configure(&new)?;
+        let words = ["reload", "--config", &file, "--socket", &old.to_string_lossy()];
+        let refused = Command::new(daemon_file()).args(words).run()?.status_is(1)?;
+        says(&refused.err(), &["the new daemon does not start", "goes on"], &[])?;
+        health(&old)?.ok()?;
+        health(&new)?.status_is(3)?;
+        Ok(())
+    };
+    let done = case();
+    kill_process(Pid::from_child(&guard), Signal::TERM)?;
+    guard.wait()?;
+    done
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn wrong_variables_fail_the_start_with_their_name() -> Result<()> {
     for (name, value, reason) in [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector", "does not begin with http://"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "is none of http/protobuf, grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer x", "is not KEY=VALUE"),
         ("OTEL_TRACES_SAMPLER", "always", "is none of always_on, always_off"),
     ] {
         let home = TempDir::new()?;
