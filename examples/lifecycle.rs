@@ -1,4 +1,5 @@
-//! Drives create, start, pause, kill and delete of a guest in an endless loop and prints the events as they come.
+//! Drives create, start, pause, resume, kill and delete of a guest that loops for ever, and prints
+//! the events as they come.
 //!
 //! Run with: `cargo run --release --bin lifecycle`
 

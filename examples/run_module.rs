@@ -22,7 +22,7 @@ async fn show() -> Result<ExitCode> {
     let file = arguments.first().context("usage: run-module FILE.wasm [ARGS…]")?;
     let wasm = fs::read(file).with_context(|| format!("read {file}"))?;
 
-    // Warnings of the server go to stderr.
+    // The log of the server: the life of the container, and warnings.
     logging::to_stderr(false);
     // The same server that containerd talks to, on a socket in a temporary directory.
     let harness =

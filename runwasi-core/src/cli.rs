@@ -39,6 +39,8 @@ const FLAGS: [&str; 11] = [
 
 /// A complete shim. `engine` is called in the serving process only, before any thread exists.
 ///
+/// Call it first in `main`: it forks, and only the calling thread goes on in the server.
+///
 /// Errors go to stderr, which containerd puts into the message that `ctr` prints. Those of the
 /// serving process, which has no stderr, go to the log.
 pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineError>) -> ExitCode {

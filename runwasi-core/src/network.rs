@@ -81,6 +81,7 @@ pub struct Namespaces {
     /// Host name for a new UTS namespace.
     pub hostname: Option<String>,
     /// Parameters of these namespaces. Refused if the namespace is that of this process.
+    #[doc(hidden)]
     pub sysctls: Vec<Sysctl>,
 }
 
@@ -169,6 +170,7 @@ fn open(kind: NamespaceKind, path: &Path) -> io::Result<File> {
 
 impl Namespaces {
     /// Opens the namespaces that `config.json` names, and checks their kinds and parameters.
+    #[doc(hidden)]
     pub fn open(config: &NamespacesConfig) -> Result<Self, NetworkError> {
         let namespaces = Self {
             network: Entrance::open(NamespaceKind::Network, &config.network)?,

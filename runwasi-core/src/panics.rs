@@ -3,7 +3,9 @@
 //!
 //! | panic in | consequence |
 //! |---|---|
-//! | a poll of a guest's future | its container ends with status 134, others are not affected |
+//! | a poll of an instance's `run` | its process ends with status 134, others are not affected |
+//! | a poll or drop of another future of a guest | that future ends |
+//! | `Instance::signal`, the drop of an instance | the signal has its default action; the process ends |
 //! | a call of containerd or of the manager API | the call fails with `INTERNAL` |
 //! | a task of [`Tasks`](crate::shutdown::Tasks): driver, events, server | the process ends |
 //! | a thread: worker of guests, epoch, namespaces, reaper, pod-init, main thread | the process ends |
@@ -85,6 +87,12 @@ pub(crate) fn expected<T>(call: impl FnOnce() -> T) -> Result<T, Box<dyn Any + S
 /// Ends [`expected`] before the end of its call: the rest of it may panic by mistake only.
 pub(crate) fn unexpected() {
     EXPECTED.set(false);
+}
+
+/// Runs a call of an engine on behalf of one guest. Returns nothing if it panics.
+pub(crate) fn contained<T>(call: impl FnOnce() -> T) -> Option<T> {
+    // The engine's own state may be half changed. It is that of the one guest, which ends.
+    catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
 /// Ends the process if `work` panics: for the whole life of a thread.

@@ -156,9 +156,14 @@ impl Entry {
         SettingsError::new(format!("{}: {}", self.place, self.key), reason)
     }
 
-    /// An error about the key, which is not among the `known` ones.
+    /// An error about the key, which is not among the `known` ones: a list, empty for an engine
+    /// without settings.
     pub fn unknown(&self, known: &str) -> SettingsError {
-        let reason = format_args!("unknown key {:?}, expected one of {known}", self.key);
+        let key = &self.key;
+        let reason = match known {
+            "" => format!("unknown key {key:?}, the engine has no settings"),
+            known => format!("unknown key {key:?}, expected one of {known}"),
+        };
         SettingsError::new(&self.place, reason)
     }
 
@@ -248,5 +253,18 @@ mod tests {
         assert_eq!(shown.join(", "), wanted);
         let error = RawSettings::parse("f", b"a = 1\nb =\n", |_| true).unwrap_err().to_string();
         assert!(error.starts_with("f:2: "), "{error}");
+    }
+
+    #[test]
+    fn unknown_key_is_told_with_the_known_ones_or_that_there_is_no_key() {
+        #[derive(Debug, Deserialize, Serialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        let raw = RawSettings::parse("f", b"[engine]\nx = 1", |_| true).unwrap();
+        let no_settings = "f:2: unknown key \"engine.x\", the engine has no settings";
+        assert_eq!(raw.read(&Nothing {}).unwrap_err().to_string(), no_settings);
+        assert_eq!(raw.entries[0].unknown("").to_string(), no_settings);
+        let some = "f:2: unknown key \"engine.x\", expected one of a, b";
+        assert_eq!(raw.entries[0].unknown("a, b").to_string(), some);
     }
 }

@@ -3,11 +3,16 @@
 
 use std::{
     io::Write,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use runwasi_core::{
+    Engine, EngineError, Instance, InstanceSpec,
     containerd::task_client::{CallError, TaskClient},
+    digest::Digest,
+    sandbox::report::Run,
     testing::{Harness, ScriptedEngine},
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe};
@@ -232,6 +237,56 @@ async fn an_engine_that_fails_or_panics_later_ends_its_container_only() -> Resul
     client.start("other").await?;
     assert_eq!(run(&harness, &client, "late", &["fail-late"]).await?, 134);
     assert_eq!(run(&harness, &client, "panics", &["panic"]).await?, 134);
+    assert_eq!(client.state("other").await?.status, "RUNNING");
+    harness.stop().await;
+    Ok(())
+}
+
+/// Reads the first argument as wasm. The others are a program of the scripted engine.
+struct ReadingEngine;
+
+#[async_trait]
+impl Engine for ReadingEngine {
+    async fn prepare(
+        &self,
+        mut spec: InstanceSpec,
+    ) -> std::result::Result<Arc<dyn Instance>, EngineError> {
+        spec.read(&spec.find().await?).await?;
+        spec.args.remove(0);
+        ScriptedEngine.prepare(spec).await
+    }
+}
+
+#[tokio::test]
+async fn artifact_that_an_engine_reads_is_in_the_report_of_its_container() -> Result {
+    let harness = Harness::start(ReadingEngine)?;
+    let client = harness.client().await?;
+    let bundle = harness.bundle("c", &["/app.wat", "wait"]).file("/app.wat", "(module)").write()?;
+    client.create("c", &bundle, &Default::default(), &[]).await?;
+    let Run::Guest(report) = harness.sandbox().report().remove(0).run else { panic!("no guest") };
+    let artifact = report.artifact.ok_or("no artifact")?;
+    assert_eq!(artifact.path.display().to_string(), "/app.wat");
+    assert_eq!(artifact.digest, Some(Digest::of(b"(module)")));
+    client.delete("c").await?;
+    harness.stop().await;
+    Ok(())
+}
+
+/// The driver of a process calls both. Its own panic would end this program.
+#[tokio::test]
+async fn panic_of_an_instance_in_a_signal_or_its_drop_ends_its_container_only() -> Result {
+    let (harness, client) = harness().await?;
+    create(&harness, &client, "other", &["wait"]).await?;
+    client.start("other").await?;
+    create(&harness, &client, "signal", &["panic-in-signal"]).await?;
+    client.start("signal").await?;
+    client.kill("signal", SIGTERM).await?;
+    assert_eq!(client.wait("signal").await?, 143);
+    client.delete("signal").await?;
+    assert_eq!(run(&harness, &client, "drop", &["panic-in-drop"]).await?, 0);
+    // Never started.
+    create(&harness, &client, "created", &["panic-in-drop"]).await?;
+    client.delete("created").await?;
     assert_eq!(client.state("other").await?.status, "RUNNING");
     harness.stop().await;
     Ok(())

@@ -503,6 +503,11 @@ impl Daemon {
         self.replaced.cancelled().await;
     }
 
+    /// The version of its program.
+    pub(crate) fn version(&self) -> &'static str {
+        self.facts.version
+    }
+
     /// Series of this process.
     pub(crate) fn exposition(&self) -> &Arc<Exposition> {
         &self.exposition

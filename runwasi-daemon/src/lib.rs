@@ -20,6 +20,7 @@
 //! | `limits` | number of guests within the limits of the system |
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
 //! | `sandboxes` | the sandboxes that are served |
+//! | [`slots`] | the number of guests of an engine without settings |
 //! | `journal` | the latest events, for the command `events` |
 //! | `report` | status of the daemon and its containers, for the commands |
 //! | `event_queues` | one event connection per containerd |
@@ -48,6 +49,7 @@ mod report;
 mod retirement;
 mod sandboxes;
 pub mod serve;
+pub mod slots;
 pub mod state_dir;
 mod successor;
 mod supervisor;

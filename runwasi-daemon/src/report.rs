@@ -38,6 +38,8 @@ const LONGEST_TURN: Duration = Duration::from_secs(30);
 /// Facts of a daemon that do not change.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
+    /// Its version: that of its program, which an integrator gives.
+    pub(crate) version: &'static str,
     /// Its engine and the engine's version.
     pub(crate) engine: &'static str,
     /// Time of its start, in milliseconds since 1970.
@@ -67,7 +69,7 @@ pub(crate) fn status(
 ) -> StatusReply {
     let containers: usize = sandboxes.iter().map(|served| served.sandbox.count()).sum();
     StatusReply {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: facts.version.to_owned(),
         engine: facts.engine.to_owned(),
         pid: std::process::id(),
         state: state(moment) as i32,
@@ -260,6 +262,21 @@ mod tests {
         assert_eq!(ids(0), [""; 0]);
         assert_eq!(ids(2), ["e2", "e1"]);
         assert_eq!(ids(9), ["e2", "e1", "e3"]);
+    }
+
+    #[test]
+    fn version_in_the_status_is_that_of_the_program() {
+        let facts = Facts {
+            version: "2.3.4",
+            engine: "test 1",
+            started: 0,
+            slots: 1,
+            activated: false,
+            settings: String::new(),
+        };
+        let moment = Moment { draining: false, retired: false, guarded: false, served: 0 };
+        let reply = status(&facts, &moment, &[]);
+        assert_eq!((&*reply.version, &*reply.engine), ("2.3.4", "test 1"));
     }
 
     #[test]

@@ -51,6 +51,7 @@ use crate::{
     replacement::{OwnFile, Replacement},
     report::Facts,
     retirement::{self, Retirement},
+    slots::Slots,
     state_dir::{RecordError, StateDirectory},
     successor::Successors,
     traces::{self, TracesError},
@@ -69,41 +70,74 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// Settings for the engine of a whole node.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// Most guests that run at the same time.
+    /// Most guests that run at the same time. The engine has to refuse more, in
+    /// [`Engine::prepare`]. For an engine that implements `Default` this crate does.
     pub slots: u32,
     /// Directory for compiled code. Without it compiled code is not kept.
     pub cache: Option<PathBuf>,
     /// Size limit of that directory in MiB.
     pub cache_size: u32,
-    /// The table `[engine]` of the settings file.
+    /// The table `[engine]` of the settings file. Its keys are `engine.NAME`, as in runtime options.
     pub written: RawSettings,
 }
 
 /// An integrator's engine for a node: its settings and its construction.
+///
+/// The settings are a struct whose fields are the keys, read by [`RawSettings::read`]:
+///
+/// ```
+/// use runwasi_core::settings::{RawSettings, SettingsError, in_force, to_toml};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize, Serialize)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct Settings {
+///     #[serde(rename = "engine.depth")]
+///     depth: u32,
+/// }
+///
+/// impl Default for Settings {
+///     fn default() -> Self {
+///         Self { depth: 1000 }
+///     }
+/// }
+///
+/// /// For `NodeEngine::table`.
+/// fn table(written: &RawSettings) -> Result<String, SettingsError> {
+///     let settings = written.read(&Settings::default())?;
+///     let keys = in_force(&settings)?.into_iter();
+///     let keys = keys.map(|(key, value)| (key.trim_start_matches("engine.").to_owned(), value));
+///     Ok(format!("[engine]\n{}", to_toml(keys.collect(), |_| ("", ""))))
+/// }
+///
+/// let written = RawSettings::parse("f", b"[engine]\ndepth = 5", |_| true).unwrap();
+/// assert_eq!(table(&written).unwrap(), "[engine]\ndepth = 5\n");
+/// ```
 pub trait NodeEngine {
     /// The engine.
     type Engine: Engine;
 
-    /// Validates the table `[engine]`. Returns it with every key and the value in force, as
-    /// `--print-config` shows it. Called before anything is opened. The default implementation has
-    /// no settings and refuses all.
+    /// Validates the table `[engine]`. Returns it as TOML, headed by `[engine]`, with every key and
+    /// the value in force, as `--print-config` shows it. Called before anything is opened, by each
+    /// command that reads the settings. The default implementation has no settings and refuses all.
     fn table(settings: &EngineSettings) -> Result<String, SettingsError> {
         match settings.written.entries.first() {
-            Some(entry) => Err(entry.unknown("none")),
+            Some(entry) => Err(entry.unknown("")),
             None => Ok("[engine]\n".to_owned()),
         }
     }
 
-    /// Builds the engine. Called once, before any other thread exists.
+    /// Builds the engine. Called once, before any other thread exists, by a daemon and by
+    /// `precompile`. An error fails the start of either with its text.
     fn make(settings: &EngineSettings) -> Result<Self::Engine, EngineError>;
 }
 
-/// An engine without settings is that of a node as it is.
+/// An engine without settings is that of a node as it is, with a bounded number of guests.
 impl<E: Engine + Default> NodeEngine for E {
-    type Engine = E;
+    type Engine = Slots<E>;
 
-    fn make(_: &EngineSettings) -> Result<E, EngineError> {
-        Ok(E::default())
+    fn make(settings: &EngineSettings) -> Result<Slots<E>, EngineError> {
+        Ok(Slots::new(E::default(), settings.slots))
     }
 }
 
@@ -209,6 +243,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         let successors =
             Successors::of(&supervisor, &tasks).map_err(failed("socket of the guard"))?;
         let facts = Facts {
+            version: build.version,
             engine: build.engine,
             started: journal::now(),
             slots,
@@ -229,7 +264,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         let answers = metrics::retired::answers(daemon.exposition().clone(), state, program);
         tracing::info!(
             pid = std::process::id(),
-            version = env!("CARGO_PKG_VERSION"),
+            version = build.version,
             socket = %socket.display(),
             slots,
             open_files,

@@ -240,6 +240,7 @@ impl Compiler {
 mod tests {
     use std::{
         fs::{self, File},
+        os::unix::fs::MetadataExt,
         path::Path,
         pin::pin,
         time::SystemTime,
@@ -247,7 +248,7 @@ mod tests {
 
     use runwasi_core::artifact::ArtifactKind;
     use tokio::time::{sleep, timeout};
-    use wasmtime::Engine;
+    use wasmtime::{Config, Engine, PoolingAllocationConfig};
 
     use super::*;
 
@@ -319,6 +320,38 @@ mod tests {
         assert!(matches!(error, Some(EngineError::Invalid { .. })), "{error:?}");
         let lock = cache(directory.path()).reserve(KEY, &Digest::of(bytes)).unwrap();
         assert!(lock.is_some());
+    }
+
+    /// An engine whose components have one core instance at most.
+    fn small_engine() -> Engine {
+        let mut pool = PoolingAllocationConfig::default();
+        pool.max_core_instances_per_component(1).total_core_instances(2);
+        pool.total_memories(1).total_tables(1).total_stacks(1).total_gc_heaps(1);
+        let mut config = Config::new();
+        config.allocation_strategy(pool);
+        Engine::new(&config).unwrap()
+    }
+
+    #[tokio::test]
+    async fn component_beyond_the_pool_is_compiled_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = (Some(cache(directory.path())), None);
+        let linker = Linker::new(&small_engine());
+        let settings = Settings::default();
+        let compiler = Compiler::new(linker, Arc::default(), KEY.into(), kept, (&settings, false));
+        let bytes = b"(component (core module $m)
+            (core instance (instantiate $m)) (core instance (instantiate $m)))";
+        let kind = ArtifactKind::Component;
+        let path = directory.path().join(format!("code/{KEY}-{}.cwasm", Digest::of(bytes).hex()));
+        let mut files = Vec::new();
+        for _ in 0..2 {
+            let artifact = Artifact { kind, ..artifact(bytes) };
+            let error = compiler.made((artifact, Wanted::Any), None, ()).await.err();
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains("engine.component-instances raises the limit"), "{error}");
+            files.push(fs::metadata(&path).unwrap().ino());
+        }
+        assert_eq!(files[0], files[1], "its code was made again");
     }
 
     #[tokio::test]

@@ -89,7 +89,7 @@ impl Loader {
     }
 
     /// Linked code of an artifact from one of the caches. An error means that cached code cannot be
-    /// linked. Blocks.
+    /// linked, or exceeds a bound of the pool. Blocks.
     pub(crate) fn load(&self, digest: &Digest) -> Option<wasmtime::Result<Arc<Ready>>> {
         if let Some(ready) = self.module_cache.get(digest) {
             if self.module_cache.due(&ready, Instant::now()).is_some() {
@@ -98,7 +98,7 @@ impl Loader {
             return Some(Ok(ready));
         }
         let code = self.cached_code(digest)?;
-        Some(self.link(digest, &code))
+        Some(code.and_then(|code| self.link(digest, &code)))
     }
 
     /// Time of the last use of code in the code cache, which may be damaged.
@@ -135,8 +135,9 @@ impl Loader {
         }
     }
 
-    /// Loads code from the code cache, if it is undamaged and fits.
-    fn cached_code(&self, digest: &Digest) -> Option<Loadable> {
+    /// Loads code from the code cache, if it is undamaged and fits. An error means that it exceeds a
+    /// bound of the pool.
+    fn cached_code(&self, digest: &Digest) -> Option<wasmtime::Result<Loadable>> {
         let found = self.cache.as_ref()?.find(&self.key, digest)?;
         let kind = Engine::detect_precompiled_file(by_descriptor(found.file()));
         // The descriptor stays the same file: the cache replaces its files by rename.
@@ -146,12 +147,16 @@ impl Loader {
             }
             _ => found.undamaged(),
         }?;
-        let code = kind.and_then(|kind| self.deserialize(kind, Code::Kept(file)));
-        // The caller compiles then, which replaces the file.
-        code.inspect_err(|error| {
-            tracing::warn!(%error, "cached code does not fit, compiling again");
-        })
-        .ok()
+        match kind.and_then(|kind| self.deserialize(kind, Code::Kept(file))) {
+            // Compiled again, it would exceed the bound again, at each start.
+            Err(error) if is_beyond_pool(&error) => Some(Err(error)),
+            // The caller compiles then, which replaces the file.
+            Err(error) => {
+                tracing::warn!(%error, "cached code does not fit, compiling again");
+                None
+            }
+            Ok(code) => Some(Ok(code)),
+        }
     }
 
     /// Checks the code of the first component while a second thread builds the component linker.
@@ -225,6 +230,12 @@ fn with_setting(error: wasmtime::Error) -> wasmtime::Error {
         return error;
     }
     wasmtime::Error::msg(format!("{text}: the setting engine.component-instances raises the limit"))
+}
+
+/// True if the code is what it should be, and needs more than a bound of the pool.
+fn is_beyond_pool(error: &wasmtime::Error) -> bool {
+    // As above: all of these errors name the pool, and no other error of a deserialization does.
+    format!("{error:#}").contains("pooling allocator")
 }
 
 /// Loaded code, not yet linked.

@@ -13,17 +13,32 @@ use crate::{lock::Mutex, scheduler::group::Group};
 /// Created by [`Engine::prepare`](super::Engine::prepare) and owned by the driver of its process.
 /// The driver drops it when the process has stopped, which is before containerd's `Delete`; a
 /// process that was killed before its start, or whose server is torn down, drops it without a run.
-/// Dropping the last reference must free all resources of the guest.
+/// Dropping the last reference must free all resources of the guest. The driver runs on the control
+/// runtime, which answers containerd, so the drop must not block.
+///
+/// A panic ends no other container:
+///
+/// | panic in | consequence |
+/// |---|---|
+/// | `run` before [`GuestContext::ready`] | containerd's `Start` fails |
+/// | `run` after it | the process ends with status 134 |
+/// | a future of [`GuestContext::spawn`] | that future ends |
+/// | `signal` | the signal has its default action |
+/// | the drop of the instance | none |
+///
+/// Each is in the log. This needs a program that unwinds: with `panic = "abort"` in its profile a
+/// panic ends the OS process.
 #[async_trait]
 pub trait Instance: Send + Sync + 'static {
     /// Runs the guest to its end.
     ///
     /// Called once at most, by the driver of the process for containerd's `Start`, on the guest
-    /// runtime and inside the container's group of futures. Pause, kill and metering control the
-    /// polls of this future. Therefore it must
+    /// runtime (a Tokio runtime with I/O and time) and inside the container's group of futures.
+    /// Pause, kill and metering control the polls of this future. Therefore it must
     ///
     /// - yield often: within some milliseconds, and about every millisecond while others may wait;
-    /// - never block its thread;
+    /// - never block its thread: a run that does not yield cannot be paused or killed, and keeps a
+    ///   worker from all other containers;
     /// - free everything when it is dropped at any await, which is the effect of SIGKILL;
     /// - start further futures only with [`GuestContext::spawn`].
     ///
@@ -87,7 +102,7 @@ impl GuestContext {
     }
 
     /// Starts a further future of this container. It is paused, metered and killed together with
-    /// the guest, and dropped when `run` ends.
+    /// the guest, and dropped when `run` ends. After that, a future is dropped without a poll.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.group.spawn(future);
     }

@@ -34,6 +34,9 @@ use crate::{artifact::Artifact, settings::RawSettings};
 ///
 /// The engine itself is dropped at the end of the OS process, after its last instance, or never:
 /// a shim that is killed drops nothing.
+///
+/// A panic of a method fails the one request that it was called for, or the one scrape, and is in the
+/// log: other containers go on.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// Prepares one guest program: finds its artifact, compiles it, checks that it can be linked.
@@ -66,7 +69,7 @@ pub trait Engine: Send + Sync + 'static {
     /// refuses all.
     async fn configure(&self, settings: &RawSettings) -> Result<(), EngineError> {
         let first = settings.entries.first();
-        first.map_or(Ok(()), |entry| Err(entry.unknown("none").into()))
+        first.map_or(Ok(()), |entry| Err(entry.unknown("").into()))
     }
 
     /// True if the engine syncs the files of a guest by [`Upper::sync`](crate::rootfs::Upper::sync)

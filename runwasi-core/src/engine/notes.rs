@@ -1,8 +1,9 @@
 //! Facts about a container that its engine notes for operators: the artifact that runs, and the
 //! number of requests.
 //!
-//! An engine puts them into the container's [`Extensions`](super::extensions::Extensions); reports
-//! of the container read them there. An engine that notes nothing has reports without these facts.
+//! They are in the container's [`Extensions`](super::extensions::Extensions), where reports of the
+//! container find them. [`InstanceSpec::read`](super::spec::InstanceSpec::read) notes what it reads. An
+//! engine that finds its program otherwise, or serves requests, notes that itself.
 
 use std::{
     path::PathBuf,

@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, collections::HashMap, path::PathBuf, sync::Arc};
 
-use super::{extensions::Extensions, fault::FaultRecord};
+use super::{
+    extensions::Extensions,
+    fault::FaultRecord,
+    notes::{ArtifactNote, Notes},
+};
 use crate::{
     artifact::{
         Artifact, ArtifactError, Program, lookup,
@@ -62,6 +66,8 @@ pub struct InstanceSpec {
     /// The sandbox's network. A guest's sockets have to be created inside it, see [`Network::run`].
     pub network: Network,
     /// Identity of the container in the log.
+    // Hidden: its type is one of this repository alone.
+    #[doc(hidden)]
     pub subject: Arc<Subject>,
     /// Fault that ends the process, see [`InstanceSpec::fault`].
     pub(crate) faults: Arc<FaultRecord>,
@@ -77,9 +83,12 @@ impl InstanceSpec {
         lookup::find(&self.file, &self.args, &self.container, named, &*self.images).await
     }
 
-    /// Reads a program returned by [`InstanceSpec::find`].
+    /// Reads a program returned by [`InstanceSpec::find`], and notes it for operators.
     pub async fn read(&self, program: &Program) -> Result<Artifact, ArtifactError> {
-        lookup::load(program, &self.rootfs, &*self.images).await
+        let artifact = lookup::load(program, &self.rootfs, &*self.images).await?;
+        let note = ArtifactNote { path: artifact.path.clone(), digest: Some(artifact.digest) };
+        self.extensions.get_or_make(Notes::default).set_artifact(note);
+        Ok(artifact)
     }
 
     /// The environment of a guest without a working directory of its own, like that of WASI preview

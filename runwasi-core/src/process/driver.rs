@@ -36,6 +36,7 @@ use crate::{
     events::{Event, Publisher},
     metrics::lives::{self, Condition, CountedProcess, Kind, Phase},
     observe::{self, Cause, ExitUsage, Exited, Step, Subject},
+    panics,
     resources::memory::Memory,
     rootfs::Gone,
     scheduler::group::Group,
@@ -422,7 +423,11 @@ impl Driver {
                 self.group.abort();
             }
             Action::Terminate => {
-                let response = self.guest.as_ref().map(|(instance, _)| instance.signal(signal));
+                let deliver = |(instance, _): &(Arc<dyn Instance>, _)| instance.signal(signal);
+                // A panic of it is that of one guest, whose driver goes on. It leaves the default
+                // action.
+                let response =
+                    self.guest.as_ref().and_then(|guest| panics::contained(|| deliver(guest)));
                 // A handled signal leaves the end, and its status, to `run`.
                 if response != Some(SignalResponse::Handled) {
                     run.signal.get_or_insert(signal);
@@ -557,7 +562,10 @@ impl Driver {
         }
         self.unread = self.guest.as_ref().and_then(|(_, stdio)| stdio.unread());
         // Closes the other FIFOs before any client learns of the exit.
-        self.guest = None;
+        let guest = self.guest.take();
+        // The last reference to the instance, and so code of the engine: its panic is no reason to
+        // end other containers.
+        panics::contained(|| drop(guest));
         if self.memory.take_large_host() {
             self.returned = Some(return_memory());
         }

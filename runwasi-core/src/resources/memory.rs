@@ -97,8 +97,9 @@ impl Memory {
         Charge { memory: self.clone(), bytes: 0, host: 0 }
     }
 
-    /// Sets the alarm: it has to make the container's guests yield soon, without blocking. Their
-    /// engine sets it once, for all processes of the container.
+    /// Sets the alarm: it has to make the container's guests yield soon. Their engine sets it once,
+    /// for all processes of the container. The allocator calls it in the polls of guests: it
+    /// must not block or panic.
     pub fn on_excess(&self, alarm: impl Fn() + Send + Sync + 'static) {
         // A second process sets the same one.
         self.alarm.get_or_init(|| Box::new(alarm));

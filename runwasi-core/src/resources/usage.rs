@@ -3,7 +3,7 @@
 use std::iter::Sum;
 
 use super::memory::MemoryUsage;
-use crate::scheduler::group::CpuUsage;
+pub use crate::scheduler::group::CpuUsage;
 
 /// Resources used by a container.
 #[derive(Clone, Copy, Debug, Default)]

@@ -172,6 +172,7 @@ pub struct Preopen<'a> {
 
 impl Rootfs {
     /// Mounts everything. Blocks: call it on the blocking pool.
+    #[doc(hidden)]
     pub fn mount(
         bundle: &Path,
         config: &Config,

@@ -55,6 +55,7 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(5);
 impl Sandbox {
     /// Creates the sandbox: its namespaces, its process and the files of its pod. A creation that
     /// has begun runs to completion even if the future is dropped.
+    #[doc(hidden)]
     pub async fn create_sandbox(
         &self,
         id: &Id,
@@ -116,11 +117,13 @@ impl Sandbox {
     }
 
     /// Starts the sandbox, which takes containers from now on.
+    #[doc(hidden)]
     pub fn start_sandbox(&self, id: &Id) -> Result<LifecycleStatus, LifecycleError> {
         self.lifecycle(id)?.start(id)
     }
 
     /// Status of the sandbox.
+    #[doc(hidden)]
     pub fn sandbox_status(&self, id: &Id) -> Result<LifecycleStatus, LifecycleError> {
         self.lifecycle(id)?.status(id)
     }
@@ -129,6 +132,7 @@ impl Sandbox {
     /// until they are deleted. A container that is being created meanwhile cannot be started. A
     /// stop that has begun runs to completion even if the future is dropped, and succeeds also while
     /// the server is stopping.
+    #[doc(hidden)]
     pub async fn stop_sandbox(&self, id: &Id, time: Duration) -> Result<(), LifecycleError> {
         let lifecycle = self.lifecycle(id)?;
         lifecycle.status(id)?;
@@ -186,12 +190,14 @@ impl Sandbox {
     }
 
     /// Waits until the sandbox is stopped and returns the time of the stop.
+    #[doc(hidden)]
     pub async fn wait_sandbox(&self, id: &Id) -> Result<SystemTime, LifecycleError> {
         self.lifecycle(id)?.until_stopped(id).await
     }
 
     /// Ends the sandbox with everything that is left in it, and the server a moment later. Works
     /// also after a failed creation.
+    #[doc(hidden)]
     pub fn shutdown_sandbox(&self, id: &Id) -> Result<(), LifecycleError> {
         let lifecycle = self.lifecycle(id)?;
         // Without a creation, or after a failed one, there is no id to compare with.

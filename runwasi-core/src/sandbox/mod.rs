@@ -123,11 +123,13 @@ impl Slot {
 
 impl Sandbox {
     /// An empty sandbox that lives as long as its containers.
+    #[doc(hidden)]
     pub fn new(host: Host) -> Self {
         Self::with(host, None)
     }
 
     /// An empty sandbox that containerd manages by its Sandbox API.
+    #[doc(hidden)]
     pub fn managed(host: Host, records: Arc<dyn SandboxRecords>) -> Self {
         Self::with(host, Some(Box::new(Managed::new(records))))
     }
@@ -164,6 +166,7 @@ impl Sandbox {
 
     /// Notes the times of a thin shim that has asked for this sandbox, for the trace of its
     /// container.
+    #[doc(hidden)]
     pub fn note_thin_start(&self, container: Id, start: ThinStart) {
         self.shared.thin_starts.note(container, start);
     }

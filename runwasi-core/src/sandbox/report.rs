@@ -70,6 +70,7 @@ pub struct ExecReport {
 
 impl Sandbox {
     /// All containers, sorted by their ids.
+    #[doc(hidden)]
     pub fn report(&self) -> Vec<ContainerReport> {
         // Copied first: the lock is free while the containers are looked at.
         let mut slots: Vec<(Id, Copied)> = {

@@ -23,7 +23,7 @@ impl Default for Input {
 }
 
 impl Input {
-    /// Reads at least one byte into `buffer`; 0 is the end.
+    /// Reads at least one byte into `buffer`; 0 is the end. A dropped future has read nothing.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             self.readable().await?;
@@ -105,7 +105,8 @@ impl Output {
     }
 
     /// Writes all of `bytes` and waits for the reader as often as needed. Nothing is buffered here:
-    /// written bytes have left the guest for good, and nothing has to be flushed at its end.
+    /// written bytes have left the guest for good, and nothing has to be flushed at its end. A dropped
+    /// future may have written a part.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = self.write(bytes).await?;

@@ -33,6 +33,8 @@ use crate::{
 /// | `fail` | fails before it is ready |
 /// | `fail-late` | fails after it is ready |
 /// | `panic` | panics after it is ready |
+/// | `panic-in-signal` | waits; panics when it is told SIGTERM |
+/// | `panic-in-drop` | ends with 0; its drop panics |
 /// | `serve PORT` | accepts on port PORT of 127.0.0.1 and sends its container id, forever |
 /// | `visit PORT` | prints the id from that port; ends with 1 if the connection fails |
 ///
@@ -40,7 +42,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct ScriptedEngine;
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 16] = [
     "exit",
     "print",
     "cat",
@@ -53,6 +55,8 @@ const KNOWN: [&str; 14] = [
     "fail",
     "fail-late",
     "panic",
+    "panic-in-signal",
+    "panic-in-drop",
     "serve",
     "visit",
 ];
@@ -105,6 +109,7 @@ impl Instance for Script {
             }
             "fail-late" => Err(failed("told to fail late")),
             "panic" => panic!("told to panic"),
+            "panic-in-drop" => Ok(ExitStatus::SUCCESS),
             _ => std::future::pending().await,
         }
     }
@@ -112,11 +117,18 @@ impl Instance for Script {
     fn signal(&self, signal: Signal) -> SignalResponse {
         match self.spec.args[0].as_str() {
             "graceful" if signal == Signal::TERM => self.terminated.notify_one(),
+            "panic-in-signal" if signal == Signal::TERM => panic!("told to panic at a signal"),
             // Reported as handled without effect: the caller has to send SIGKILL.
             "deaf" if signal == Signal::TERM => {}
             _ => return SignalResponse::Unhandled,
         }
         SignalResponse::Handled
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        assert!(self.spec.args[0] != "panic-in-drop", "told to panic in its drop");
     }
 }
 

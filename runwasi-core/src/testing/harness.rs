@@ -85,6 +85,7 @@ impl Harness {
 
     /// Like [`Harness::start`] and, if `managed`, [`Harness::start_managed`], with this runtime for
     /// native containers.
+    #[doc(hidden)]
     pub fn start_native(
         engine: impl Engine,
         native: NativeHost,

@@ -23,8 +23,9 @@ pub use images::ImageStore;
 pub use recorder::Recorder;
 
 pub use crate::{
-    containerd::task_client::{CallError, TaskClient},
+    containerd::task_client::{CallError, Target, TaskClient, TaskState},
     events::Event,
-    sandbox::Sandbox,
+    process::Info,
+    sandbox::{Sandbox, error::SandboxError},
     shutdown::Tasks,
 };

@@ -130,32 +130,62 @@ impl Handler {
     async fn answer(&self, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
         let daemon = &self.daemon;
         Ok(match self.method {
-            Method::Create => sandbox(daemon.create(decode(payload)?).await?).encode_to_vec(),
-            Method::Delete => deleted(daemon.delete(&decode(payload)?).await?).encode_to_vec(),
+            Method::Create => sandbox(daemon.create(self.decode(payload)?).await?).encode_to_vec(),
+            Method::Delete => deleted(daemon.delete(&self.decode(payload)?).await?).encode_to_vec(),
             // Requests without arguments are decoded for their protocol number.
             Method::List => {
-                decode::<Plain>(payload)?;
+                self.decode::<Plain>(payload)?;
                 ListReply { sandboxes: daemon.list() }.encode_to_vec()
             }
             Method::Version => {
-                decode::<Plain>(payload)?;
-                version().encode_to_vec()
+                self.decode::<Plain>(payload)?;
+                self.version().encode_to_vec()
             }
             Method::Retire => {
-                let request: RetireRequest = decode(payload)?;
+                let request: RetireRequest = self.decode(payload)?;
                 daemon.retire(Retirement::of(request.drained));
-                version().encode_to_vec()
+                self.version().encode_to_vec()
             }
-            Method::Status => daemon.status(&decode(payload)?).await.encode_to_vec(),
-            Method::Containers => daemon.containers(&decode(payload)?).encode_to_vec(),
-            Method::Events => daemon.events(&decode(payload)?).await.encode_to_vec(),
+            Method::Status => daemon.status(&self.decode(payload)?).await.encode_to_vec(),
+            Method::Containers => daemon.containers(&self.decode(payload)?).encode_to_vec(),
+            Method::Events => daemon.events(&self.decode(payload)?).await.encode_to_vec(),
             Method::Reload => {
-                decode::<Plain>(payload)?;
+                self.decode::<Plain>(payload)?;
                 daemon.reload().await?;
-                version().encode_to_vec()
+                self.version().encode_to_vec()
             }
-            Method::Metrics => daemon.metrics(&decode(payload)?).await?.encode_to_vec(),
+            Method::Metrics => daemon.metrics(&self.decode(payload)?).await?.encode_to_vec(),
         })
+    }
+
+    /// The version of the daemon's program.
+    fn version(&self) -> VersionReply {
+        VersionReply {
+            version: self.daemon.version().to_owned(),
+            protocol: PROTOCOL,
+            pid: std::process::id(),
+        }
+    }
+
+    /// Decodes a request and checks its protocol number.
+    fn decode<Q: Request>(&self, payload: &[u8]) -> Result<Q, Refusal> {
+        let invalid = |error: prost::DecodeError| Refusal {
+            code: Code::INVALID_ARGUMENT,
+            text: error.to_string(),
+        };
+        let request = Q::decode(payload).map_err(invalid)?;
+        match request.protocol() {
+            PROTOCOL => Ok(request),
+            other => Err(Refusal {
+                code: Code::FAILED_PRECONDITION,
+                text: format!(
+                    "manager protocol {other} is not spoken here, \
+                     this daemon (version {}) speaks {PROTOCOL}: \
+                     install daemon and shim of one version",
+                    self.daemon.version()
+                ),
+            }),
+        }
     }
 }
 
@@ -167,35 +197,6 @@ fn deleted(ended: Option<Ended>) -> DeleteReply {
     let found =
         |ended: Ended| DeleteReply { found: true, pid: ended.pid, exit_status: ended.status };
     ended.map(found).unwrap_or_default()
-}
-
-fn version() -> VersionReply {
-    VersionReply {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        protocol: PROTOCOL,
-        pid: std::process::id(),
-    }
-}
-
-/// Decodes a request and checks its protocol number.
-fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
-    let invalid = |error: prost::DecodeError| Refusal {
-        code: Code::INVALID_ARGUMENT,
-        text: error.to_string(),
-    };
-    let request = Q::decode(payload).map_err(invalid)?;
-    match request.protocol() {
-        PROTOCOL => Ok(request),
-        other => Err(Refusal {
-            code: Code::FAILED_PRECONDITION,
-            text: format!(
-                "manager protocol {other} is not spoken here, \
-                 this daemon (version {}) speaks {PROTOCOL}: \
-                 install daemon and shim of one version",
-                env!("CARGO_PKG_VERSION")
-            ),
-        }),
-    }
 }
 
 /// The ttrpc code of an error.

@@ -69,7 +69,7 @@ fn libraries_are_packaged_with_their_sources_and_versions() -> Result<()> {
         let list = Command::new("tar").args(["--list", "--file"]).args([&archive]).run()?.ok()?;
         let list = list.out();
         let files: BTreeSet<_> = list.lines().filter_map(|line| line.split_once('/')).collect();
-        for file in ["Cargo.toml", "Cargo.lock", "README.md", "src/lib.rs"] {
+        for file in ["Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "src/lib.rs"] {
             ensure!(files.iter().any(|(_, found)| *found == file), "{name}: no {file}: {list}");
         }
     }
