@@ -4,7 +4,6 @@
 
 use std::{
     fmt::Display,
-    ops::RangeInclusive,
     path::{Component, Path, PathBuf},
 };
 
@@ -48,6 +47,10 @@ pub struct SettingsError {
     /// The value, and what is allowed.
     pub reason: String,
 }
+
+/// Numbers within a range. `#[serde(with = "Within::<MIN, MAX>")]` bounds a field.
+#[derive(Debug)]
+pub struct Within<const MIN: u32, const MAX: u32>;
 
 impl SettingsError {
     /// An error about what stands at a place.
@@ -183,6 +186,30 @@ impl Entry {
     }
 }
 
+impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
+    /// Parses a word. An error names the range, and the unit after it.
+    pub fn parse(word: &str, unit: &str) -> Result<u32, String> {
+        let wrong = |_| format!("{word:?} is not a whole number between {MIN} and {MAX}{unit}");
+        Self::check(word.parse().map_err(wrong)?, unit)
+    }
+
+    fn check(wide: i128, unit: &str) -> Result<u32, String> {
+        let number = u32::try_from(wide).ok().filter(|number| (MIN..=MAX).contains(number));
+        number.ok_or_else(|| format!("{wide} is not between {MIN} and {MAX}{unit}"))
+    }
+
+    /// Deserializes a number, or one that may be absent.
+    pub fn deserialize<'de, T: From<u32>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        let number = Self::check(i64::deserialize(from)?.into(), "");
+        number.map(T::from).map_err(D::Error::custom)
+    }
+
+    /// Serializes a number as it is.
+    pub fn serialize<S: Serializer>(value: &impl Serialize, to: S) -> Result<S::Ok, S::Error> {
+        value.serialize(to)
+    }
+}
+
 fn kind(value: &Value) -> String {
     match value.type_str() {
         "datetime" => "a date or time".to_owned(),
@@ -191,25 +218,10 @@ fn kind(value: &Value) -> String {
     }
 }
 
-/// Checks a number. An error names the range, and the unit after it.
-pub fn number(wide: i128, range: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
-    let number = u32::try_from(wide).ok().filter(|number| range.contains(number));
-    let allowed = || format!("between {} and {}{unit}", range.start(), range.end());
-    number.ok_or_else(|| format!("{wide} is not {}", allowed()))
-}
-
 /// Checks an absolute directory, or [`OFF`] for no directory.
 pub fn directory_or_off(text: &str) -> Result<Option<PathBuf>, String> {
     let path = (text != OFF).then(|| absolute_path(text)).transpose();
     path.map_err(|reason| format!("{reason}; {OFF:?} is for no directory"))
-}
-
-/// Deserializes a number within a range.
-pub fn within<'de, D: Deserializer<'de>, T: From<u32>, const MIN: u32, const MAX: u32>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let number = number(i64::deserialize(deserializer)?.into(), MIN..=MAX, "");
-    number.map(T::from).map_err(D::Error::custom)
 }
 
 /// Serializes a directory, or [`OFF`].

@@ -10,6 +10,7 @@
 //! | [`manager`] | both ends of the API between thin shim and daemon |
 //! | [`identity`] | program name, runtime name, state directory, config file, variables |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
+//! | [`subcommands`] | words, flags and help of the commands besides serving |
 //! | [`serve`] | life of the daemon: sockets, signals, takeover, drain |
 //! | `replacement` | a socket in the place of a predecessor's |
 //! | `retirement` | its kinds; the wait of a drained daemon for the others |
@@ -49,6 +50,7 @@ mod retirement;
 mod sandboxes;
 pub mod serve;
 pub mod state_dir;
+pub mod subcommands;
 mod successor;
 mod supervisor;
 pub mod thin;
@@ -64,7 +66,7 @@ use runwasi_core::{logging, sanitize, sys};
 
 use crate::{
     commands::CommandError,
-    config::{Command, Settings},
+    config::{Command, Settings, StartFlags},
     readiness::Supervisor,
     serve::{EngineSettings, NodeEngine, Start},
     supervisor::Plan,
@@ -78,7 +80,7 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let file = Path::new(identity.config_file);
     let done = match config::read(identity, &arguments, &|name| env::var_os(name), file, &engine) {
-        Ok(Command::Serve(settings)) => serve::<N>(settings, identity),
+        Ok(Command::Serve(settings, flags)) => serve::<N>(settings, flags, identity),
         Ok(Command::Precompile(settings, targets)) => {
             precompile::run::<N>(program, &settings, &targets)
         }
@@ -108,20 +110,20 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
-fn serve<N: NodeEngine>(settings: Settings, identity: &Identity) -> Outcome {
+fn serve<N: NodeEngine>(settings: Settings, flags: StartFlags, identity: &Identity) -> Outcome {
     // Before anything else is opened: a wrong number must not become that of a later descriptor.
-    let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
-    let manager = match settings.listen_fd {
+    let ready = flags.ready_fd.map(sys::adopt_fd).transpose()?;
+    let manager = match flags.listen_fd {
         Some(fd) => Some(sys::adopt_fd(fd)?),
         None => readiness::activated()?,
     };
     // The guard needs no engine and no runtime of guests: these belong to its hosts.
-    if settings.guard {
-        let arguments = settings.of_hosts;
+    if flags.guard {
+        let arguments = flags.of_hosts;
         logging::to_stderr_at(settings.log_level, settings.log_format);
         return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
-    let supervisor = Supervisor::of(settings.guard_fd)?;
+    let supervisor = Supervisor::of(flags.guard_fd)?;
     let build = identity.build();
     serve::serve::<N>(settings, Start { build, manager, ready, supervisor })?;
     Ok(ExitCode::SUCCESS)
