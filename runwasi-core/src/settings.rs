@@ -4,6 +4,7 @@
 
 use std::{
     fmt::Display,
+    iter,
     path::{Component, Path, PathBuf},
 };
 
@@ -104,12 +105,11 @@ impl RawSettings {
     pub fn read<T: DeserializeOwned + Serialize>(&self, base: &T) -> Result<T, SettingsError> {
         let mut table = in_force(base)?;
         for entry in &self.entries {
-            // A string field would take a date.
-            let date = entry.value.is_datetime().then(|| Value::Table(Table::new()));
-            let value = date.unwrap_or_else(|| entry.value.clone());
-            // Alone at first: an error is then known to be about this entry.
-            let alone = Table::from_iter([(entry.key.clone(), value)]);
-            alone.try_into::<T>().map_err(|error| entry.reword(error.message()))?;
+            // Alone at first: an error is then known to be about this entry, or this element of it.
+            for (value, part) in entry.parts() {
+                let alone = Table::from_iter([(entry.key.clone(), value)]);
+                alone.try_into::<T>().map_err(|error| part.reword(error.message()))?;
+            }
             table.insert(entry.key.clone(), entry.value.clone());
         }
         table.try_into().map_err(|error| SettingsError::new("settings", error))
@@ -165,6 +165,28 @@ impl Entry {
         SettingsError::new(&self.place, reason)
     }
 
+    /// What is checked of the value, each with what an error is about: the value itself, or of an
+    /// array an empty one and each element.
+    fn parts(&self) -> Vec<(Value, Self)> {
+        if !self.value.is_array() {
+            return vec![(checked(&self.value), self.clone())];
+        }
+        let empty = (Value::Array(Vec::new()), self.clone());
+        let of_element = |element: Self| (Value::Array(vec![checked(&element.value)]), element);
+        iter::once(empty).chain(self.elements().map(of_element)).collect()
+    }
+
+    /// The elements of an array, each with its place.
+    fn elements(&self) -> impl Iterator<Item = Self> {
+        let values = self.value.as_array().into_iter().flatten().zip(&self.elements);
+        values.map(|(value, place)| Self {
+            key: self.key.clone(),
+            value: value.clone(),
+            place: place.clone(),
+            elements: Vec::new(),
+        })
+    }
+
     /// An error of `serde` in the words of all errors of settings.
     fn reword(&self, message: &str) -> SettingsError {
         let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
@@ -177,6 +199,7 @@ impl Entry {
             let expected = match expected {
                 "i64" => "an integer",
                 "string only" => "a string",
+                "a sequence" => "an array",
                 other => other,
             };
             self.error(format_args!("is {}, not {expected}", kind(&self.value)))
@@ -207,6 +230,15 @@ impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
     /// Serializes a number as it is.
     pub fn serialize<S: Serializer>(value: &impl Serialize, to: S) -> Result<S::Ok, S::Error> {
         value.serialize(to)
+    }
+}
+
+/// A value to check. No setting is a date or a table, nor a float, which stands for them: a string
+/// field would take a date, and an enum a table.
+fn checked(value: &Value) -> Value {
+    match value {
+        Value::Datetime(_) | Value::Table(_) => Value::Float(0.0),
+        other => other.clone(),
     }
 }
 

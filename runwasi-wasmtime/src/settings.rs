@@ -209,6 +209,7 @@ impl Settings {
         });
         let set = in_force(self)?;
         let lines = to_toml(table.collect(), |key| match key {
+            "request-slots" if self.wanted_for_requests() == 0 => ("", " # none beyond slots"),
             "quantum" => ("", " # microseconds"),
             "compile-memory" => ("", " # MiB"),
             "compile-time" => ("", " # seconds"),
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn every_key_is_read_and_printed() {
         let top = "slots = 7\ncache = \"/c\"\ncache-size = 2\n";
-        let engine = "[engine]\nrequest-slots = 8\ngc = false\n\
+        let engine = "[engine]\nrequest-slots = 8 # none beyond slots\ngc = false\n\
             gc-collector = \"drc\"\nexceptions = false\nthreads = false\nmemory64 = false\n\
             simd = false\ntail-calls = false\nwide-arithmetic = false\n\
             unfinished-proposals = [\"custom-page-sizes\"]\noptimise = \"none\"\n\
@@ -326,7 +327,12 @@ mod tests {
 [engine]⏎quantum = '1ms' => f:2: engine.quantum: is a string, not an integer
 [engine]⏎quantum = 1.5 => f:2: engine.quantum: is a float, not an integer
 [engine]⏎memory-size = 3 => f:2: engine.memory-size: 3 is not between 4 and 1024
-[engine]⏎LIST = ['x'] => f:2: engine.LIST: ["x"] is none of PROPOSALS
+[engine]⏎LIST = [⏎'x'] => f:3: engine.LIST: "x" is none of PROPOSALS
+[engine]⏎LIST = [⏎'component-gc',⏎3] => f:4: engine.LIST: is an integer, not a string
+[engine]⏎LIST = 'x' => f:2: engine.LIST: is a string, not an array
+[engine]⏎gc = [true] => f:2: engine.gc: is an array, not a boolean
+[engine]⏎optimise = 1979-05-27 => f:2: engine.optimise: is a date or time, not a string
+[engine]⏎optimise = { none = {} } => f:2: engine.optimise: is a table, not a string
 [engine]⏎optimise = 1 => f:2: engine.optimise: is an integer, not a string
 [engine]⏎optimise = 'fast' => f:2: engine.optimise: "fast" is none of LEVELS
 cache = 'c' => f:1: cache: "c" is no absolute path without "..", nor "off"
