@@ -41,7 +41,9 @@ pub fn check(input: &[u8]) {
     let [file, variables, arguments] = [part(), part(), part()];
     let arguments: Vec<OsString> = lines(arguments).map(OsString::from).collect();
     match read(file, variables, &arguments) {
-        Ok(Command::Serve(settings) | Command::Precompile(settings, _)) => check_printed(&settings),
+        Ok(Command::Serve(settings, _) | Command::Precompile(settings, _)) => {
+            check_printed(&settings);
+        }
         Ok(_) => {}
         Err(SettingsError { place, reason }) => {
             assert!(!place.is_empty() && !reason.is_empty(), "{place:?} {reason:?}");
@@ -52,7 +54,7 @@ pub fn check(input: &[u8]) {
 fn check_printed(settings: &Settings) {
     let printed = settings.to_toml().expect("settings are printed");
     let again = match read(printed.as_bytes(), b"", &[]) {
-        Ok(Command::Serve(again)) => again,
+        Ok(Command::Serve(again, _)) => again,
         other => panic!("{printed}: {other:?}"),
     };
     assert_eq!(again.to_toml().as_ref(), Ok(&printed));

@@ -4,7 +4,7 @@
 
 use std::{
     fmt::Display,
-    ops::RangeInclusive,
+    iter,
     path::{Component, Path, PathBuf},
 };
 
@@ -48,6 +48,10 @@ pub struct SettingsError {
     /// The value, and what is allowed.
     pub reason: String,
 }
+
+/// Numbers within a range. `#[serde(with = "Within::<MIN, MAX>")]` bounds a field.
+#[derive(Debug)]
+pub struct Within<const MIN: u32, const MAX: u32>;
 
 impl SettingsError {
     /// An error about what stands at a place.
@@ -101,12 +105,11 @@ impl RawSettings {
     pub fn read<T: DeserializeOwned + Serialize>(&self, base: &T) -> Result<T, SettingsError> {
         let mut table = in_force(base)?;
         for entry in &self.entries {
-            // A string field would take a date.
-            let date = entry.value.is_datetime().then(|| Value::Table(Table::new()));
-            let value = date.unwrap_or_else(|| entry.value.clone());
-            // Alone at first: an error is then known to be about this entry.
-            let alone = Table::from_iter([(entry.key.clone(), value)]);
-            alone.try_into::<T>().map_err(|error| entry.reword(error.message()))?;
+            // Alone at first: an error is then known to be about this entry, or this element of it.
+            for (value, part) in entry.parts() {
+                let alone = Table::from_iter([(entry.key.clone(), value)]);
+                alone.try_into::<T>().map_err(|error| part.reword(error.message()))?;
+            }
             table.insert(entry.key.clone(), entry.value.clone());
         }
         table.try_into().map_err(|error| SettingsError::new("settings", error))
@@ -167,6 +170,28 @@ impl Entry {
         SettingsError::new(&self.place, reason)
     }
 
+    /// What is checked of the value, each with what an error is about: the value itself, or of an
+    /// array an empty one and each element.
+    fn parts(&self) -> Vec<(Value, Self)> {
+        if !self.value.is_array() {
+            return vec![(checked(&self.value), self.clone())];
+        }
+        let empty = (Value::Array(Vec::new()), self.clone());
+        let of_element = |element: Self| (Value::Array(vec![checked(&element.value)]), element);
+        iter::once(empty).chain(self.elements().map(of_element)).collect()
+    }
+
+    /// The elements of an array, each with its place.
+    fn elements(&self) -> impl Iterator<Item = Self> {
+        let values = self.value.as_array().into_iter().flatten().zip(&self.elements);
+        values.map(|(value, place)| Self {
+            key: self.key.clone(),
+            value: value.clone(),
+            place: place.clone(),
+            elements: Vec::new(),
+        })
+    }
+
     /// An error of `serde` in the words of all errors of settings.
     fn reword(&self, message: &str) -> SettingsError {
         let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
@@ -179,12 +204,46 @@ impl Entry {
             let expected = match expected {
                 "i64" => "an integer",
                 "string only" => "a string",
+                "a sequence" => "an array",
                 other => other,
             };
             self.error(format_args!("is {}, not {expected}", kind(&self.value)))
         } else {
             self.error(message)
         }
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
+    /// Parses a word. An error names the range, and the unit after it.
+    pub fn parse(word: &str, unit: &str) -> Result<u32, String> {
+        let wrong = |_| format!("{word:?} is not a whole number between {MIN} and {MAX}{unit}");
+        Self::check(word.parse().map_err(wrong)?, unit)
+    }
+
+    fn check(wide: i128, unit: &str) -> Result<u32, String> {
+        let number = u32::try_from(wide).ok().filter(|number| (MIN..=MAX).contains(number));
+        number.ok_or_else(|| format!("{wide} is not between {MIN} and {MAX}{unit}"))
+    }
+
+    /// Deserializes a number, or one that may be absent.
+    pub fn deserialize<'de, T: From<u32>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        let number = Self::check(i64::deserialize(from)?.into(), "");
+        number.map(T::from).map_err(D::Error::custom)
+    }
+
+    /// Serializes a number as it is.
+    pub fn serialize<S: Serializer>(value: &impl Serialize, to: S) -> Result<S::Ok, S::Error> {
+        value.serialize(to)
+    }
+}
+
+/// A value to check. No setting is a date or a table, nor a float, which stands for them: a string
+/// field would take a date, and an enum a table.
+fn checked(value: &Value) -> Value {
+    match value {
+        Value::Datetime(_) | Value::Table(_) => Value::Float(0.0),
+        other => other.clone(),
     }
 }
 
@@ -196,25 +255,10 @@ fn kind(value: &Value) -> String {
     }
 }
 
-/// Checks a number. An error names the range, and the unit after it.
-pub fn number(wide: i128, range: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
-    let number = u32::try_from(wide).ok().filter(|number| range.contains(number));
-    let allowed = || format!("between {} and {}{unit}", range.start(), range.end());
-    number.ok_or_else(|| format!("{wide} is not {}", allowed()))
-}
-
 /// Checks an absolute directory, or [`OFF`] for no directory.
 pub fn directory_or_off(text: &str) -> Result<Option<PathBuf>, String> {
     let path = (text != OFF).then(|| absolute_path(text)).transpose();
     path.map_err(|reason| format!("{reason}; {OFF:?} is for no directory"))
-}
-
-/// Deserializes a number within a range.
-pub fn within<'de, D: Deserializer<'de>, T: From<u32>, const MIN: u32, const MAX: u32>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let number = number(i64::deserialize(deserializer)?.into(), MIN..=MAX, "");
-    number.map(T::from).map_err(D::Error::custom)
 }
 
 /// Serializes a directory, or [`OFF`].

@@ -1,14 +1,13 @@
 //! State of the daemon: one engine, one guest runtime, and the sandboxes.
 
 use std::{
-    io,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use runwasi_core::{
@@ -17,32 +16,33 @@ use runwasi_core::{
     bootstrap::{
         BootstrapError,
         delete::{Ended, HOOK_TIME},
-        protocol,
-        socket::{self, Bound, SocketFile},
-    },
-    bundle::{
-        allowed_roots::{self, BundleError},
-        config::SandboxConfig,
+        socket::{self, SocketFile},
     },
     container::host::Host,
     containerd::images,
-    id::IdError,
     metrics::{
         exposition::{Build, Exposition, Format, Sources},
         lives::{self, Call, Phase},
     },
     native::{NativeHost, setting::NativeRuntime},
-    network::{Namespaces, Network, NetworkError, spares},
+    network::spares,
     observe,
     sandbox::{Sandbox, error::SandboxError},
     scheduler::Guests,
     server,
     shutdown::Tasks,
-    sys,
     traces::start::ThinStart,
 };
 use tokio_util::sync::CancellationToken;
 
+mod error;
+mod opening;
+
+pub use self::error::DaemonError;
+use self::{
+    error::lost,
+    opening::{Parts, Wanted, open},
+};
 use crate::{
     config::Settings,
     event_queues::EventQueues,
@@ -58,7 +58,7 @@ use crate::{
     report::{self, Facts, Moment},
     retirement::{self, Retirement},
     sandboxes::{Sandboxes, ServedSandbox},
-    state_dir::{Owner, Record, RecordError, StateDirectory},
+    state_dir::{Owner, RecordError, StateDirectory},
     successor::Successors,
 };
 
@@ -102,76 +102,6 @@ pub struct Daemon {
     draining: CancellationToken,
     /// Series of this process.
     exposition: Arc<Exposition>,
-}
-
-/// Reason for a refusal or a failure of the daemon.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// An id is invalid.
-    #[error(transparent)]
-    Id(#[from] IdError),
-    /// The bundle is unusable, outside of the bundle roots, or of another sandbox.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// The config of the bundle or the socket of the sandbox is unusable.
-    #[error(transparent)]
-    Bootstrap(#[from] BootstrapError),
-    /// The network of the bundle is unusable.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// The record of the sandbox cannot be written or removed.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The sandbox refuses the request.
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    /// The daemon takes no new sandboxes any more.
-    #[error("this daemon (pid {}) is leaving and takes no new sandboxes", std::process::id())]
-    Leaving,
-    /// Another process serves the sandbox's socket.
-    #[error("socket {} is served by another process{owner}, not by this daemon", socket.display())]
-    Squatted {
-        /// The socket.
-        socket: PathBuf,
-        /// Pid of that process in parentheses, empty if it is unknown.
-        owner: String,
-    },
-    /// Without a guard, no process can start another daemon.
-    #[error(
-        "this daemon (pid {}) runs without --guard and cannot start another one: \
-         start it yourself, and it takes over",
-        std::process::id()
-    )]
-    NoGuard,
-    /// The successor has failed to start. This daemon continues.
-    #[error(
-        "the new daemon does not start ({reason}), this one (pid {}) goes on: see its log",
-        std::process::id()
-    )]
-    NotReloaded {
-        /// How the successor has ended.
-        reason: String,
-    },
-    /// A blocking task of the daemon panicked or was cancelled.
-    #[error("{what}: {reason}")]
-    Lost {
-        /// Name of the task.
-        what: &'static str,
-        /// Error of the join.
-        reason: String,
-    },
-}
-
-/// Validated request of a `Create`.
-struct Wanted {
-    namespace: Id,
-    group: Id,
-    socket: PathBuf,
-    grpc_address: String,
-    ttrpc_address: String,
-    namespaces: Namespaces,
-    /// True if containerd manages the sandbox by its Sandbox API.
-    managed: bool,
 }
 
 impl Daemon {
@@ -580,37 +510,6 @@ fn refused(request: &CreateRequest, error: &DaemonError) {
     );
 }
 
-impl Wanted {
-    /// Validates a request and writes the address of the sandbox into the bundle. Blocks.
-    fn check(request: &CreateRequest, roots: &[PathBuf]) -> Result<Self, DaemonError> {
-        let namespace = Id::parse("namespace", &request.namespace)?;
-        let id = Id::parse("container id", &request.id)?;
-        let group = Id::parse("sandbox id", &request.group)?;
-        let bundle = allowed_roots::check(Path::new(&request.bundle), roots)?;
-        let own = SandboxConfig::load(&bundle, &id).map_err(BootstrapError::from)?;
-        // The bundle decides: a container must not get into the sandbox of another pod.
-        if own.group != group {
-            let reason = format!("it belongs to the sandbox {}, not to {group}", own.group);
-            return Err(BundleError { bundle, reason }.into());
-        }
-        let namespaces = Namespaces::open(&own.namespaces)?;
-        let managed = own.managed;
-        let directory =
-            Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
-        let socket = socket::path(
-            directory,
-            &request.containerd_address,
-            namespace.as_str(),
-            group.as_str(),
-        )?;
-        // After all checks: a refused request leaves nothing in the bundle.
-        protocol::write_address(&bundle, &socket::address(&socket))?;
-        let grpc_address = request.containerd_address.clone();
-        let ttrpc_address = request.ttrpc_address.clone();
-        Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, namespaces, managed })
-    }
-}
-
 /// Calls [`Daemon::stop_if_done`] when it is dropped.
 struct StopIfDone<'a>(&'a Daemon);
 
@@ -618,108 +517,4 @@ impl Drop for StopIfDone<'_> {
     fn drop(&mut self) {
         self.0.stop_if_done();
     }
-}
-
-/// Resources of a new sandbox.
-struct Parts {
-    listener: UnixListener,
-    own: Option<SocketFile>,
-    network: Network,
-    managed: bool,
-    record: Record,
-    namespace: Id,
-    group: Id,
-    grpc_address: String,
-    ttrpc_address: String,
-}
-
-/// Resources of a sandbox that is not served yet. Removes its socket and record when it is dropped,
-/// unless [`Opened::keep`] has taken them.
-// Dropped if the client has disconnected, the daemon drains, or the record was not written.
-struct Opened {
-    parts: Option<Parts>,
-    state: StateDirectory,
-}
-
-impl Opened {
-    fn keep(mut self) -> Result<Parts, DaemonError> {
-        // Never an error: only this call and the drop take the parts.
-        self.parts.take().ok_or(DaemonError::Leaving)
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        // With the listener: its file is removed while it is open.
-        let Some(Parts { own, record, listener: _listener, .. }) = self.parts.take() else {
-            return;
-        };
-        // Blocks the thread that drops it, which is rare and short enough for any thread.
-        let removed = self.state.remove(&record).map_err(DaemonError::from);
-        if let Err(error) = removed.and_then(|()| Ok(own.map_or(Ok(()), |own| own.remove())?)) {
-            tracing::error!(%error, "something of a sandbox that nobody wants stays behind");
-        }
-    }
-}
-
-/// Longest wait until an ending sandbox of this daemon has left its socket to the next one of the
-/// same name.
-const SUCCESSION: Duration = Duration::from_secs(1);
-/// Time between two tries to bind.
-const SUCCESSION_POLL: Duration = Duration::from_millis(5);
-
-/// Enters the network, binds the socket and writes the record. Blocks.
-fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
-    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, namespaces, managed } =
-        wanted;
-    // Before the socket is bound: a network that cannot be entered leaves no file behind. A managed
-    // sandbox gets its process with its network.
-    let network = if managed { Network::of_process() } else { Network::with_process(namespaces)? };
-    let listener = bind(&socket)?;
-    let own = SocketFile::of(&listener);
-    let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let record =
-        Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
-    // After `bind`: only the owner of the socket may write the record, which has the same name.
-    let written = state.write(&record);
-    let parts = Parts {
-        listener,
-        own,
-        network,
-        managed,
-        record,
-        namespace,
-        group,
-        grpc_address,
-        ttrpc_address,
-    };
-    // Built before the error is returned, so that its drop removes the socket. Without a record the
-    // thin shims would not find the sandbox after a takeover.
-    let opened = Opened { parts: Some(parts), state: state.clone() };
-    written?;
-    Ok(opened)
-}
-
-/// Binds the socket of a new sandbox.
-fn bind(socket: &Path) -> Result<UnixListener, DaemonError> {
-    let deadline = Instant::now() + SUCCESSION;
-    loop {
-        if let Bound::New(listener) = socket::bind_or_join(socket)? {
-            return Ok(listener);
-        }
-        let peer = socket::peer(socket);
-        // Of this daemon: the sandbox is ending and removes its socket soon. Another process is not
-        // waited for, since its sandbox may go on for ever.
-        let is_own = peer == Some(std::process::id());
-        if !is_own || Instant::now() >= deadline {
-            let owner = peer.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-            return Err(DaemonError::Squatted { socket: socket.to_owned(), owner });
-        }
-        sys::pause(SUCCESSION_POLL);
-    }
-}
-
-/// The error of work on the blocking pool without a result.
-fn lost(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
-    move |error| DaemonError::Lost { what, reason: error.to_string() }
 }

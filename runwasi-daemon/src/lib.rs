@@ -10,6 +10,7 @@
 //! | [`manager`] | both ends of the API between thin shim and daemon |
 //! | [`identity`] | program name, runtime name, state directory, config file, variables |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
+//! | [`subcommands`] | words, flags and help of the commands besides serving |
 //! | [`serve`] | life of the daemon: sockets, signals, takeover, drain |
 //! | `replacement` | a socket in the place of a predecessor's |
 //! | `retirement` | its kinds; the wait of a drained daemon for the others |
@@ -51,6 +52,7 @@ mod sandboxes;
 pub mod serve;
 pub mod slots;
 pub mod state_dir;
+pub mod subcommands;
 mod successor;
 mod supervisor;
 pub mod thin;
@@ -66,7 +68,7 @@ use runwasi_core::{logging, sanitize, sys};
 
 use crate::{
     commands::CommandError,
-    config::{Command, Settings},
+    config::{Command, Settings, StartFlags},
     readiness::Supervisor,
     serve::{EngineSettings, NodeEngine, Start},
     supervisor::Plan,
@@ -80,7 +82,7 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let file = Path::new(identity.config_file);
     let done = match config::read(identity, &arguments, &|name| env::var_os(name), file, &engine) {
-        Ok(Command::Serve(settings)) => serve::<N>(settings, identity),
+        Ok(Command::Serve(settings, flags)) => serve::<N>(settings, flags, identity),
         Ok(Command::Precompile(settings, targets)) => {
             precompile::run::<N>(program, &settings, &targets)
         }
@@ -110,24 +112,25 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
-fn serve<N: NodeEngine>(settings: Settings, identity: &Identity) -> Outcome {
+fn serve<N: NodeEngine>(settings: Settings, flags: StartFlags, identity: &Identity) -> Outcome {
     // Before anything else is opened: a wrong number must not become that of a later descriptor.
-    let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
-    let manager = match settings.listen_fd {
+    let ready = flags.ready_fd.map(sys::adopt_fd).transpose()?;
+    let manager = match flags.listen_fd {
         Some(fd) => Some(sys::adopt_fd(fd)?),
         None => readiness::activated()?,
     };
     // The guard needs no engine and no runtime of guests: these belong to its hosts.
-    if settings.guard {
-        let Settings { socket, of_hosts: arguments, .. } = settings;
+    if flags.guard {
+        let arguments = flags.of_hosts;
+        let socket = settings.socket;
         logging::to_stderr_at(settings.log_level, settings.log_format);
         return Ok(supervisor::run(Plan { socket, arguments, manager, ready })?);
     }
-    if settings.guard_fd.is_some() {
+    if flags.guard_fd.is_some() {
         let of_guard = env::var_os(successor::GUARD_SOCKET);
         successor::check_socket(of_guard.as_deref(), &settings.socket)?;
     }
-    let supervisor = Supervisor::of(settings.guard_fd)?;
+    let supervisor = Supervisor::of(flags.guard_fd)?;
     let build = identity.build();
     serve::serve::<N>(settings, Start { build, manager, ready, supervisor })?;
     Ok(ExitCode::SUCCESS)

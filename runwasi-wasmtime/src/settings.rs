@@ -1,4 +1,4 @@
-//! Settings of the engine: one struct, which containerd's runtime options and the daemon's file fill.
+//! Settings of the engine: one struct, filled by containerd's runtime options or the daemon's file.
 //!
 //! The wasm features that are on are finished proposals, which toolchains use without asking. They
 //! cost a guest that does not use them nothing.
@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, env, ffi::OsString, path::PathBuf, time::Durati
 use runwasi_core::{
     engine::FileThreads,
     settings::{
-        Entry, OFF, RawSettings, SettingsError, directory_or_off, in_force, or_off, to_toml, within,
+        Entry, OFF, RawSettings, SettingsError, Within, directory_or_off, in_force, or_off, to_toml,
     },
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -26,117 +26,128 @@ pub(crate) const MAX_MEMORIES: u32 = 20_000;
 /// Least size of a memory, in GiB: compiled code counts on it for addresses of 32 bits.
 pub(crate) const MEMORY_SIZE: u32 = 4;
 
-/// How an engine is set up. Each field is a key of the file; its default is in [`Settings::default`].
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
+/// Makes [`Settings`] of its keys, each with its documentation, bounds and default.
+macro_rules! settings {
+    ($($(#[$attribute:meta])* $field:ident: $kind:ty = $default:expr,)*) => {
+        /// How an engine is set up. Each field is a key of the file.
+        #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+        #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct Settings {
+            $($(#[$attribute])* pub $field: $kind,)*
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+settings! {
     /// Guests that can run at once.
-    #[serde(deserialize_with = "within::<_, _, 1, 100_000>")]
-    pub slots: u32,
+    // A pod's. 100 slots cost 0.6 ms and 0.6 MB at the start.
+    #[serde(with = "Within::<1, 100_000>")]
+    slots: u32 = 100,
     /// Guests that can run at once if those beyond `slots` are instances for requests. Their slots
-    /// are made when requests first need them. Fewer where `vm.max_map_count` does not suffice; none
-    /// if memories, tables, maps or shares are set.
-    #[serde(rename = "engine.request-slots", deserialize_with = "within::<_, _, 0, 100_000>")]
-    pub request_slots: u32,
+    /// are made when requests first need them. Fewer where `vm.max_map_count` does not suffice;
+    /// none if memories, tables, maps or shares are set.
+    #[serde(rename = "engine.request-slots", with = "Within::<0, 100_000>")]
+    request_slots: u32 = 600,
     /// Where compiled code is kept; `None`: compiled code is not kept.
     #[serde(serialize_with = "or_off", deserialize_with = "directory")]
-    pub cache: Option<PathBuf>,
+    cache: Option<PathBuf> = Some(CACHE_DIRECTORY.into()),
     /// How much of it, in MiB; the longest unused code goes.
-    #[serde(deserialize_with = "within::<_, _, 1, 1_048_576>")]
-    pub cache_size: u32,
+    #[serde(with = "Within::<1, 1_048_576>")]
+    cache_size: u32 = 1024,
     /// Structs, arrays, typed function references.
     #[serde(rename = "engine.gc")]
-    pub gc: bool,
+    gc: bool = true,
     /// Collector of structs and arrays.
     #[serde(rename = "engine.gc-collector")]
-    pub gc_collector: GcCollector,
+    gc_collector: GcCollector = GcCollector::Copying,
     /// `try_table`, `throw`.
     #[serde(rename = "engine.exceptions")]
-    pub exceptions: bool,
+    exceptions: bool = true,
     /// Atomic instructions. A shared memory is refused either way, since it could not be limited.
     #[serde(rename = "engine.threads")]
-    pub threads: bool,
+    threads: bool = true,
     /// Memories with 64-bit addresses.
     #[serde(rename = "engine.memory64")]
-    pub memory64: bool,
+    memory64: bool = true,
     /// Vector instructions, relaxed ones included.
     #[serde(rename = "engine.simd")]
-    pub simd: bool,
+    simd: bool = true,
     /// `return_call`.
     #[serde(rename = "engine.tail-calls")]
-    pub tail_calls: bool,
+    tail_calls: bool = true,
     /// `i64.add128`, `i64.mul_wide_s` and the like.
+    // As wasmtime has it from 49 on.
     #[serde(rename = "engine.wide-arithmetic")]
-    pub wide_arithmetic: bool,
+    wide_arithmetic: bool = true,
     /// Further proposals that guests may use.
     #[serde(rename = "engine.unfinished-proposals")]
-    pub unfinished_proposals: BTreeSet<Unfinished>,
+    unfinished_proposals: BTreeSet<Unfinished> = BTreeSet::new(),
     /// The goal of the compiler.
     #[serde(rename = "engine.optimise")]
-    pub optimise: Optimise,
+    optimise: Optimise = Optimise::Speed,
     /// Memory of the process that compiles one artifact, in MiB.
-    #[serde(rename = "engine.compile-memory", deserialize_with = "within::<_, _, 64, 1_048_576>")]
-    pub compile_memory: u32,
+    #[serde(rename = "engine.compile-memory", with = "Within::<64, 1_048_576>")]
+    compile_memory: u32 = 1024,
     /// Seconds of CPU time that the compilation of one artifact may take for each of its threads;
     /// by the clock it may take ten times as long.
-    #[serde(rename = "engine.compile-time", deserialize_with = "within::<_, _, 1, 3600>")]
-    pub compile_time: u32,
+    #[serde(rename = "engine.compile-time", with = "Within::<1, 3600>")]
+    compile_time: u32 = 60,
     /// Microseconds from yield to yield of a guest while no worker is free; see
     /// [`epoch`](crate::epoch).
-    #[serde(rename = "engine.quantum", deserialize_with = "within::<_, _, 100, 100_000>")]
-    pub quantum: u32,
+    #[serde(rename = "engine.quantum", with = "Within::<100, 100_000>")]
+    quantum: u32 = 1000,
     /// Linear memories at once; by `slots` if it is not set.
-    #[serde(rename = "engine.memories", deserialize_with = "within::<_, _, 1, MAX_MEMORIES>")]
-    pub memories: Option<u32>,
+    #[serde(rename = "engine.memories", with = "Within::<1, MAX_MEMORIES>")]
+    memories: Option<u32> = None,
     /// Largest linear memory, in GiB. Each takes as much address space.
-    #[serde(rename = "engine.memory-size", deserialize_with = "within::<_, _, MEMORY_SIZE, 1024>")]
-    pub memory_size: u32,
+    #[serde(rename = "engine.memory-size", with = "Within::<MEMORY_SIZE, 1024>")]
+    memory_size: u32 = MEMORY_SIZE,
     /// Tables at once; by `slots` if it is not set.
-    #[serde(rename = "engine.tables", deserialize_with = "within::<_, _, 1, 200_000>")]
-    pub tables: Option<u32>,
+    #[serde(rename = "engine.tables", with = "Within::<1, 200_000>")]
+    tables: Option<u32> = None,
     /// Memory maps of the OS process at which no further guest starts; by `vm.max_map_count` if it
     /// is not set.
-    #[serde(
-        rename = "engine.memory-maps",
-        deserialize_with = "within::<_, _, 100, 1_000_000_000>"
-    )]
-    pub memory_maps: Option<u32>,
+    #[serde(rename = "engine.memory-maps", with = "Within::<100, 1_000_000_000>")]
+    memory_maps: Option<u32> = None,
     /// Memories of one module.
-    #[serde(rename = "engine.module-memories", deserialize_with = "within::<_, _, 1, 100>")]
-    pub module_memories: u32,
+    // Generous: more is a clear error at the start of a module. Reference types give
+    // toolchains reasons for a second table, tools for tests make six memories, and a
+    // program of GHC has 707,000 elements in its table. An element takes 8 bytes of address
+    // space in each table of the pool, and no memory until it is used.
+    #[serde(rename = "engine.module-memories", with = "Within::<1, 100>")]
+    module_memories: u32 = 10,
     /// Tables of one module.
-    #[serde(rename = "engine.module-tables", deserialize_with = "within::<_, _, 1, 100>")]
-    pub module_tables: u32,
+    #[serde(rename = "engine.module-tables", with = "Within::<1, 100>")]
+    module_tables: u32 = 8,
     /// Elements of one table.
-    #[serde(rename = "engine.table-elements", deserialize_with = "within::<_, _, 1, 10_000_000>")]
-    pub table_elements: u32,
+    #[serde(rename = "engine.table-elements", with = "Within::<1, 10_000_000>")]
+    table_elements: u32 = 1_000_000,
     /// Core instances of one component.
-    #[serde(rename = "engine.component-instances", deserialize_with = "within::<_, _, 1, 10_000>")]
-    pub component_instances: u32,
+    // A component of a large toolchain has some tens.
+    #[serde(rename = "engine.component-instances", with = "Within::<1, 10_000>")]
+    component_instances: u32 = 500,
     /// Processes and requests of one container at once; by `slots` if it is not set.
-    #[serde(rename = "engine.container-stacks", deserialize_with = "within::<_, _, 1, 100_000>")]
-    pub container_stacks: Option<u32>,
+    #[serde(rename = "engine.container-stacks", with = "Within::<1, 100_000>")]
+    container_stacks: Option<u32> = None,
     /// Linear memories of one container at once; by `memories` if it is not set.
-    #[serde(
-        rename = "engine.container-memories",
-        deserialize_with = "within::<_, _, 1, MAX_MEMORIES>"
-    )]
-    pub container_memories: Option<u32>,
+    #[serde(rename = "engine.container-memories", with = "Within::<1, MAX_MEMORIES>")]
+    container_memories: Option<u32> = None,
     /// Tables of one container at once; by `tables` if it is not set.
-    #[serde(rename = "engine.container-tables", deserialize_with = "within::<_, _, 1, 200_000>")]
-    pub container_tables: Option<u32>,
-    /// Files, sockets and connections of one container at once; by `RLIMIT_NOFILE` if it is not set.
-    #[serde(
-        rename = "engine.container-descriptors",
-        deserialize_with = "within::<_, _, 1, 1_000_000>"
-    )]
-    pub container_descriptors: Option<u32>,
+    #[serde(rename = "engine.container-tables", with = "Within::<1, 200_000>")]
+    container_tables: Option<u32> = None,
+    /// Files, sockets and connections of one container at once; by `RLIMIT_NOFILE` if it is not
+    /// set.
+    #[serde(rename = "engine.container-descriptors", with = "Within::<1, 1_000_000>")]
+    container_descriptors: Option<u32> = None,
     /// Threads that file calls of one container may hold while the kernel does not end them.
-    #[serde(
-        rename = "engine.container-file-threads",
-        deserialize_with = "within::<_, _, 1, 1000>"
-    )]
-    pub container_file_threads: u32,
+    #[serde(rename = "engine.container-file-threads", with = "Within::<1, 1000>")]
+    container_file_threads: u32 = FileThreads::default().limit,
 }
 
 /// Collector of structs and arrays.
@@ -161,50 +172,6 @@ pub enum Optimise {
     SpeedAndSize,
     /// Code soon.
     None,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            // A pod's. 100 slots cost 0.6 ms and 0.6 MB at the start.
-            slots: 100,
-            request_slots: 600,
-            cache: Some(CACHE_DIRECTORY.into()),
-            cache_size: 1024,
-            gc: true,
-            gc_collector: GcCollector::Copying,
-            exceptions: true,
-            threads: true,
-            memory64: true,
-            simd: true,
-            tail_calls: true,
-            // As wasmtime has it from 49 on.
-            wide_arithmetic: true,
-            unfinished_proposals: BTreeSet::new(),
-            optimise: Optimise::Speed,
-            compile_memory: 1024,
-            compile_time: 60,
-            quantum: 1000,
-            memories: None,
-            memory_size: MEMORY_SIZE,
-            tables: None,
-            memory_maps: None,
-            // Generous: more is a clear error at the start of a module. Reference types give
-            // toolchains reasons for a second table, tools for tests make six memories, and a
-            // program of GHC has 707,000 elements in its table. An element takes 8 bytes of address
-            // space in each table of the pool, and no memory until it is used.
-            module_memories: 10,
-            module_tables: 8,
-            table_elements: 1_000_000,
-            // A component of a large toolchain has some tens.
-            component_instances: 500,
-            container_stacks: None,
-            container_memories: None,
-            container_tables: None,
-            container_descriptors: None,
-            container_file_threads: FileThreads::default().limit,
-        }
-    }
 }
 
 impl Settings {
@@ -242,6 +209,7 @@ impl Settings {
         });
         let set = in_force(self)?;
         let lines = to_toml(table.collect(), |key| match key {
+            "request-slots" if self.wanted_for_requests() == 0 => ("", " # none beyond slots"),
             "quantum" => ("", " # microseconds"),
             "compile-memory" => ("", " # MiB"),
             "compile-time" => ("", " # seconds"),
@@ -296,17 +264,16 @@ mod tests {
     #[test]
     fn every_key_is_read_and_printed() {
         let top = "slots = 7\ncache = \"/c\"\ncache-size = 2\n";
-        let engine = "[engine]\nrequest-slots = 8\ngc = false\ngc-collector = \"drc\"\nexceptions = false\n\
-            threads = false\nmemory64 = false\nsimd = false\ntail-calls = false\n\
-            wide-arithmetic = false\nunfinished-proposals = [\"custom-page-sizes\"]\n\
-            optimise = \"none\"\n\
+        let engine = "[engine]\nrequest-slots = 8 # none beyond slots\ngc = false\n\
+            gc-collector = \"drc\"\nexceptions = false\nthreads = false\nmemory64 = false\n\
+            simd = false\ntail-calls = false\nwide-arithmetic = false\n\
+            unfinished-proposals = [\"custom-page-sizes\"]\noptimise = \"none\"\n\
             compile-memory = 100 # MiB\ncompile-time = 5 # seconds\n\
-            quantum = 5000 # microseconds\nmemories = 8\nmemory-size = 16 # GiB\ntables = 9\n\
-            memory-maps = 200\n\
-            module-memories = 2\n\
-            module-tables = 3\ntable-elements = 10\ncomponent-instances = 11\n\
-            container-stacks = 4\ncontainer-memories = 5\ncontainer-tables = 6\n\
-            container-descriptors = 7\ncontainer-file-threads = 12\n";
+            quantum = 5000 # microseconds\nmemories = 8\nmemory-size = 16 # GiB\n\
+            tables = 9\nmemory-maps = 200\nmodule-memories = 2\nmodule-tables = 3\n\
+            table-elements = 10\ncomponent-instances = 11\ncontainer-stacks = 4\n\
+            container-memories = 5\ncontainer-tables = 6\ncontainer-descriptors = 7\n\
+            container-file-threads = 12\n";
         let read = read(&format!("{top}{engine}")).unwrap();
         assert_eq!((read.slots, read.cache.as_deref()), (7, Some("/c".as_ref())));
         assert_eq!(read.to_toml().unwrap(), engine);
@@ -317,25 +284,24 @@ mod tests {
 
     #[test]
     fn variable_of_the_cache_is_an_absolute_directory_or_off() {
-        let cache = |value: &[u8]| {
+        let off = r#"; "off" is for no directory"#;
+        let parent =
+            format!(r#""/c/../d" contains "..", and what is before it may be a link{off}"#);
+        let rows: [(&[u8], Result<_, String>); 7] = [
+            (b"/c//d/", Ok(Some("/c/d".into()))),
+            (b"off", Ok(None)),
+            (b"", Err(format!("is empty{off}"))),
+            (b"code", Err(format!(r#""code" is not an absolute path{off}"#))),
+            (b"Off", Err(format!(r#""Off" is not an absolute path{off}"#))),
+            (b"/c/../d", Err(parent)),
+            (b"/\xff", Err(r#""/\xFF" is not UTF-8"#.to_owned())),
+        ];
+        for (value, wanted) in rows {
             let read = Settings::with_cache_of(Some(OsString::from_vec(value.to_owned())));
-            read.map(|settings| settings.cache).map_err(|error| error.to_string())
-        };
-        assert_eq!(Settings::with_cache_of(None), Ok(Settings::default()));
-        assert_eq!(cache(b"/c//d/"), Ok(Some("/c/d".into())));
-        assert_eq!(cache(b"off"), Ok(None));
-        for (value, reason) in [
-            (&b""[..], r#"is empty; "off" is for no directory"#),
-            (b"code", r#""code" is not an absolute path; "off" is for no directory"#),
-            (b"Off", r#""Off" is not an absolute path; "off" is for no directory"#),
-            (
-                b"/c/../d",
-                r#""/c/../d" contains "..", and what is before it may be a link; "off" is for no directory"#,
-            ),
-            (b"/\xff", r#""/\xFF" is not UTF-8"#),
-        ] {
-            assert_eq!(cache(value), Err(format!("RUNWASI_CACHE: {reason}")));
+            let cache = read.map(|settings| settings.cache).map_err(|error| error.to_string());
+            assert_eq!(cache, wanted.map_err(|reason| format!("RUNWASI_CACHE: {reason}")));
         }
+        assert_eq!(Settings::with_cache_of(None), Ok(Settings::default()));
     }
 
     #[test]
@@ -361,7 +327,12 @@ mod tests {
 [engine]⏎quantum = '1ms' => f:2: engine.quantum: is a string, not an integer
 [engine]⏎quantum = 1.5 => f:2: engine.quantum: is a float, not an integer
 [engine]⏎memory-size = 3 => f:2: engine.memory-size: 3 is not between 4 and 1024
-[engine]⏎unfinished-proposals = ['x'] => f:2: engine.unfinished-proposals: ["x"] is none of PROPOSALS
+[engine]⏎LIST = [⏎'x'] => f:3: engine.LIST: "x" is none of PROPOSALS
+[engine]⏎LIST = [⏎'component-gc',⏎3] => f:4: engine.LIST: is an integer, not a string
+[engine]⏎LIST = 'x' => f:2: engine.LIST: is a string, not an array
+[engine]⏎gc = [true] => f:2: engine.gc: is an array, not a boolean
+[engine]⏎optimise = 1979-05-27 => f:2: engine.optimise: is a date or time, not a string
+[engine]⏎optimise = { none = {} } => f:2: engine.optimise: is a table, not a string
 [engine]⏎optimise = 1 => f:2: engine.optimise: is an integer, not a string
 [engine]⏎optimise = 'fast' => f:2: engine.optimise: "fast" is none of LEVELS
 cache = 'c' => f:1: cache: "c" is no absolute path without "..", nor "off"
@@ -370,6 +341,7 @@ slots = 1⏎slot = 2 => f:2: unknown key "slot", expected one of KNOWN
 [engine]⏎⏎tail_calls = true => f:3: unknown key "engine.tail_calls", expected one of KNOWN
 [engin]⏎gc = true => f:2: unknown key "engin.gc", expected one of KNOWN
 engine = 1 => f:1: unknown key "engine", expected one of KNOWN"#;
+        let rows = rows.replace("LIST", "unfinished-proposals");
         for (text, error) in rows.lines().filter_map(|row| row.split_once(" => ")) {
             let error = error.replace("KNOWN", &known).replace("LEVELS", levels);
             let error = error.replace("PROPOSALS", &proposals);

@@ -15,11 +15,9 @@ use super::{
     text,
 };
 use crate::{
-    config::{
-        Settings,
-        subcommands::{CacheCommand, Prune},
-    },
+    config::Settings,
     journal::{millis, now},
+    subcommands::{CacheCommand, Prune},
 };
 
 /// Runs the command.

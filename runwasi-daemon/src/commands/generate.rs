@@ -7,7 +7,7 @@ use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
 use super::{error::CommandError, output};
-use crate::config::subcommands::Generated;
+use crate::subcommands::Generated;
 
 /// Section of programs of the administrator.
 const SECTION: &str = "8";
@@ -70,7 +70,7 @@ fn pages(definitions: &Command, version: &str) -> io::Result<Vec<(String, Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config, identity::TEST};
+    use crate::{config, identity::TEST, subcommands};
 
     #[test]
     fn each_command_has_a_page_and_hidden_ones_have_none() {
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn shells_complete_the_commands_and_their_flags() {
-        for shell in config::subcommands::SHELLS {
+        for shell in subcommands::SHELLS {
             let script = completions(config::definitions(&TEST), shell).unwrap();
             let script = String::from_utf8(script).unwrap();
             for word in ["inspect", "unused-for", "containerd-wasmtimed"] {

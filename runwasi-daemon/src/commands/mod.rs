@@ -39,13 +39,11 @@ use self::{
     output::{note, print},
 };
 use crate::{
-    config::{
-        Settings, definitions,
-        subcommands::{Ask, AskFor, CacheCommand, Generated},
-    },
+    config::{Settings, definitions},
     identity::Identity,
     journal::now,
     manager::RELOAD_PATIENCE,
+    subcommands::{Ask, AskFor, CacheCommand, Generated},
 };
 
 /// Runs a request to the daemons of the node.

@@ -1,39 +1,30 @@
-//! The command line: the flags of a daemon, and the commands of [`subcommands`]. The same parser takes
-//! the values of variables and of the file, as flags.
+//! The command line: the flags of a daemon, and its [`subcommands`]. The same parser takes the
+//! values of variables and of the file, as flags.
 
-use std::{error::Error as _, ffi::OsString, slice, time::Duration};
+use std::{any::TypeId, error::Error as _, ffi::OsString, sync::LazyLock, time::Duration};
 
 use clap::{
-    Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches, Id, Parser,
+    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, Error, FromArgMatches, Id, Parser,
     error::{ContextKind, ErrorKind},
     parser::ValueSource,
 };
 use runwasi_core::settings::SettingsError;
 
-use super::{
-    settings::Settings,
+use super::settings::{Settings, StartFlags};
+use crate::{
+    identity::Identity,
     subcommands::{self, Commands},
 };
-use crate::identity::Identity;
 
-/// The keys of settings, with their flags and their types in the file.
-pub(super) const KEYS: [(&str, &str, &str); 11] = [
-    ("socket", "--socket", "a string"),
-    ("bundle-roots", "--bundle-root", "an array of strings"),
-    ("grace", "--grace", "an integer"),
-    ("slots", "--slots", "an integer"),
-    ("cache", "--cache-dir", "a string"),
-    ("cache-size", "--cache-size", "an integer"),
-    ("native-runtime", "--native-runtime", "a string"),
-    ("log-level", "--log-level", "a string"),
-    ("log-format", "--log-format", "a string"),
-    ("metrics-address", "--metrics-address", "a string"),
-    ("metrics-beyond-loopback", "--metrics-beyond-loopback", "a boolean"),
-];
+/// The keys of settings, by the definitions of their flags.
+pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let definitions = Settings::augment_args(Command::new(""));
+    definitions.get_arguments().filter_map(Key::of).collect()
+});
 
 const SOURCES: &str = "Without a command it serves. A flag wins over the environment, the \
-    environment over the file.\nAll are checked before anything is served. Paths are absolute, except \
-    that of the file.";
+    environment over the file.\nAll are checked before anything is served. Paths are absolute, \
+    except that of the file.";
 
 #[derive(Debug, Parser)]
 #[command(after_help = SOURCES, next_line_help = true)]
@@ -43,148 +34,158 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<OsString>,
     #[command(flatten)]
-    pub(super) settings: Settings,
+    settings: Settings,
+    #[command(flatten)]
+    pub(super) start: StartFlags,
     /// Print the settings in force as a file, and leave.
     #[arg(long)]
     pub(super) print_config: bool,
     /// Print the version.
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
-    /// The flags that are there, with their values.
-    #[arg(skip)]
-    given: Vec<(String, Vec<OsString>)>,
     #[command(subcommand)]
     pub(super) command: Option<Commands>,
-    /// The words of the command.
-    #[arg(skip)]
-    words: Vec<String>,
+}
+
+/// A key of settings.
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) flag: String,
+    /// Its type in the file.
+    pub(super) kind: &'static str,
+}
+
+/// A command line, parsed.
+pub(super) struct Line {
+    pub(super) arguments: Arguments,
+    /// Its flags, those of its command included.
+    given: Vec<Word>,
     /// Time limit of each answer of a daemon.
-    #[arg(skip)]
     pub(super) patience: Duration,
 }
 
-/// A setting of another source as a flag, with its place.
+/// A flag and its value: an argument, or a setting of another source.
 pub(super) struct Word {
-    pub(super) place: String,
-    pub(super) flag: &'static str,
-    pub(super) value: String,
+    /// Place of the value in its source.
+    place: String,
+    flag: String,
+    value: OsString,
 }
 
-impl Arguments {
-    /// Parses the arguments, which come without the program's name, by [`command`].
-    pub(super) fn parse(command: &mut Command, arguments: &[OsString]) -> Result<Self, Error> {
-        let matches = command.try_get_matches_from_mut(arguments)?;
-        let mut given = given(command, &matches);
+impl Key {
+    fn of(flag: &Arg) -> Option<Self> {
+        let kind = match flag.get_value_parser().type_id() {
+            _ if matches!(flag.get_action(), ArgAction::Append) => "an array of strings",
+            id if id == TypeId::of::<u32>() => "an integer",
+            id if id == TypeId::of::<bool>() => "a boolean",
+            _ => "a string",
+        };
+        let name = flag.get_id().as_str().replace('_', "-");
+        Some(Self { name, flag: format!("--{}", flag.get_long()?), kind })
+    }
+}
+
+impl Line {
+    /// Checks that flags and command fit together.
+    pub(super) fn of(parser: &Command, matches: &ArgMatches) -> Result<Self, SettingsError> {
+        let arguments = Arguments::from_arg_matches(matches);
+        let mut arguments = arguments.map_err(|error| refusal(&error, parser, &[]))?;
+        let mut given = given(parser, matches);
         let mut words = Vec::new();
-        let mut innermost = &matches;
-        let mut definition = &*command;
+        let mut definition = parser;
+        let mut innermost = matches;
         while let Some((word, inner)) = innermost.subcommand() {
-            words.push(word.to_owned());
-            innermost = inner;
+            words.push(word);
             // Always there: a match has its definition.
-            let Some(found) = definition.find_subcommand(word) else { break };
-            definition = found;
+            definition = definition.find_subcommand(word).unwrap_or(definition);
+            innermost = inner;
             given.extend(self::given(definition, inner));
         }
+        if let Some(word) = given.iter().find(|word| !has_flag(definition, &word.flag)) {
+            return Err(not_for(&word.flag, &words.join(" ")));
+        }
+        if arguments.start.guard && arguments.start.guard_fd.is_some() {
+            return Err(SettingsError::new("--guard-fd", "is not for a guard"));
+        }
+        let pair = |word: &Word| [OsString::from(&word.flag), word.value.clone()];
+        arguments.start.of_hosts = of_hosts(&given).flat_map(pair).collect();
         let patience = innermost.try_get_one("patience").ok().flatten().copied();
-        let patience = patience.unwrap_or(subcommands::PATIENCE);
-        Ok(Self { given, words, patience, ..Self::from_arg_matches(&matches)? })
+        Ok(Self { arguments, given, patience: patience.unwrap_or(subcommands::PATIENCE) })
     }
 
-    /// The settings of these arguments and, as far as they set nothing, of the `layers`, the first
-    /// of which comes before the second. All values are checked.
+    /// The settings of this line and, as far as it sets nothing, of the `layers`, of which an
+    /// earlier one wins. All values are checked.
     pub(super) fn over(
         &self,
-        command: &mut Command,
-        arguments: &[OsString],
-        layers: &[Vec<Word>; 2],
+        parser: &mut Command,
+        layers: &[Vec<Word>],
     ) -> Result<Settings, SettingsError> {
-        let mut all = Vec::new();
-        let mut set: Vec<&str> = self.given.iter().map(|(flag, _)| flag.as_str()).collect();
+        let mut in_force: Vec<&Word> = of_hosts(&self.given).collect();
         for layer in layers {
             for word in layer {
-                let flag = OsString::from(format!("{}={}", word.flag, word.value));
-                let checked = Self::parse(command, slice::from_ref(&flag));
-                let wrong = |error| SettingsError {
-                    place: word.place.clone(),
-                    ..refusal(&error, command, &[])
-                };
-                checked.map_err(wrong)?;
-                all.extend(Some(flag).filter(|_| !set.contains(&word.flag)));
+                let wrong = |error| SettingsError { place: word.place.clone(), ..error };
+                settings(parser, &[word.argument()]).map_err(wrong)?;
             }
-            set.extend(layer.iter().map(|word| word.flag));
+            let is_set = |word: &Word| in_force.iter().any(|set| set.flag == word.flag);
+            let further: Vec<_> = layer.iter().filter(|word| !is_set(word)).collect();
+            in_force.extend(further);
         }
-        match &self.command {
-            None => all.extend_from_slice(arguments),
-            // Without the command, whose parser has only the flags that it needs.
-            Some(_) => all.extend(self.of_hosts_as_words()),
-        }
-        let parsed = Self::parse(command, &all);
-        let settings = parsed.map_err(|error| refusal(&error, command, &all))?.settings;
-        Ok(Settings { of_hosts: self.of_hosts(), ..settings })
-    }
-
-    /// The place of the value of a flag in the settings that are made of these `layers`.
-    pub(super) fn place(&self, flag: &str, layers: &[Vec<Word>; 2]) -> String {
-        let by_layers = || layers.iter().flatten().find(|word| word.flag == flag);
-        let word = if self.sets(flag) { None } else { by_layers() };
-        word.map_or_else(|| flag.to_owned(), |word| word.place.clone())
+        let all: Vec<_> = in_force.iter().map(|word| word.argument()).collect();
+        let merged = settings(parser, &all)?;
+        let address = in_force.iter().find(|word| word.flag == "--metrics-address");
+        let place = address.map_or("--metrics-address", |word| &word.place);
+        merged.check_metrics_address().map_err(|reason| SettingsError::new(place, reason))?;
+        Ok(merged)
     }
 
     pub(super) fn sets(&self, flag: &str) -> bool {
-        self.given.iter().any(|(given, _)| given == flag)
+        self.given.iter().any(|word| word.flag == flag)
     }
 
     /// The file of settings that is named.
     pub(super) fn config(&self) -> Option<OsString> {
-        let (_, values) = self.given.iter().rev().find(|(flag, _)| flag == "--config")?;
-        values.first().cloned()
-    }
-
-    fn of_hosts(&self) -> Vec<OsString> {
-        let pairs = self.host_flags().flat_map(|(flag, value)| [flag.into(), value.clone()]);
-        pairs.collect()
-    }
-
-    fn of_hosts_as_words(&self) -> impl Iterator<Item = OsString> {
-        self.host_flags().map(|(flag, value)| {
-            let mut word = OsString::from(format!("{flag}="));
-            word.push(value);
-            word
-        })
-    }
-
-    fn host_flags(&self) -> impl Iterator<Item = (&str, &OsString)> {
-        let passed_on = self.given.iter().filter(|(flag, _)| is_of_hosts(flag));
-        passed_on.flat_map(|(flag, values)| values.iter().map(|value| (flag.as_str(), value)))
-    }
-
-    /// Checks that flags and command fit together.
-    pub(super) fn check(&self, command: &Command) -> Result<(), SettingsError> {
-        if self.words.is_empty() && self.sets("--guard-fd") && self.settings.guard {
-            return Err(SettingsError::new("--guard-fd", "is not for a guard"));
-        }
-        let definition = innermost(command, &self.words);
-        match self.given.iter().find(|(flag, _)| !has_flag(definition, flag)) {
-            Some((flag, _)) => Err(not_for(flag, &self.words.join(" "))),
-            None => Ok(()),
-        }
+        self.given.iter().rfind(|word| word.flag == "--config").map(|word| word.value.clone())
     }
 }
 
-/// The flags of `definition` that the command line has, with their values.
-fn given(definition: &Command, matches: &ArgMatches) -> Vec<(String, Vec<OsString>)> {
-    let flag = |id: &Id| {
+impl Word {
+    pub(super) fn new(
+        place: impl Into<String>,
+        flag: impl Into<String>,
+        value: impl Into<OsString>,
+    ) -> Self {
+        Self { place: place.into(), flag: flag.into(), value: value.into() }
+    }
+
+    fn argument(&self) -> OsString {
+        let mut argument = OsString::from(format!("{}=", self.flag));
+        argument.push(&self.value);
+        argument
+    }
+}
+
+/// The settings of flags, with the defaults of the others.
+fn settings(parser: &mut Command, flags: &[OsString]) -> Result<Settings, SettingsError> {
+    let matches = parser.try_get_matches_from_mut(flags);
+    let settings = matches.and_then(|matches| Settings::from_arg_matches(&matches));
+    settings.map_err(|error| refusal(&error, parser, flags))
+}
+
+/// The flags of `definition` that the command line has.
+fn given(definition: &Command, matches: &ArgMatches) -> Vec<Word> {
+    let words = |id: &Id| {
         let long = definition.get_arguments().find(|arg| arg.get_id() == id)?.get_long()?;
-        Some((format!("--{long}"), matches.get_raw(id.as_str())?.map(OsString::from).collect()))
+        let flag = format!("--{long}");
+        Some(matches.get_raw(id.as_str())?.map(move |value| Word::new(&flag, &flag, value)))
     };
     let by_line = |id: &&Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
-    matches.ids().filter(by_line).filter_map(flag).collect()
+    matches.ids().filter(by_line).filter_map(words).flatten().collect()
 }
 
-fn innermost<'a>(command: &'a Command, words: &[String]) -> &'a Command {
-    let inner = |outer: &'a Command, word: &String| outer.find_subcommand(word).unwrap_or(outer);
-    words.iter().fold(command, inner)
+/// The flags that a guard passes on to the daemons it starts.
+fn of_hosts(given: &[Word]) -> impl Iterator<Item = &Word> {
+    let is_key = |flag: &str| KEYS.iter().any(|key| key.flag == flag);
+    given.iter().filter(move |word| word.flag == "--config" || is_key(&word.flag))
 }
 
 fn has_flag(definition: &Command, flag: &str) -> bool {
@@ -204,9 +205,9 @@ pub(super) fn command(identity: &Identity) -> Command {
 /// A flag with its key, its variable and its default in the help.
 fn with_names(arg: Arg, identity: &Identity) -> Arg {
     let Some(long) = arg.get_long() else { return arg };
-    let key = KEYS.iter().find(|(_, flag, _)| flag.strip_prefix("--") == Some(long));
+    let key = KEYS.iter().find(|key| key.flag.strip_prefix("--") == Some(long));
     let names = match key {
-        Some((key, ..)) => format!(" [{key}, {}]", identity.variable(key)),
+        Some(Key { name, .. }) => format!(" [{name}, {}]", identity.variable(name)),
         None if long == "config" => {
             let variable = identity.variable("config");
             format!(" [{variable}] [default: {}, if it exists]", identity.config_file)
@@ -218,11 +219,6 @@ fn with_names(arg: Arg, identity: &Identity) -> Arg {
     let takes_value = arg.get_action().takes_values();
     let arg = arg.allow_hyphen_values(takes_value).help(help + &names);
     if is_socket { arg.default_value(identity.socket().into_os_string()) } else { arg }
-}
-
-/// The flags that a guard passes on to the daemons it starts.
-fn is_of_hosts(flag: &str) -> bool {
-    flag == "--config" || KEYS.iter().any(|(_, known, _)| *known == flag)
 }
 
 fn not_for(flag: &str, words: &str) -> SettingsError {

@@ -2,8 +2,9 @@
 //! [`Command`], or an error that names the place of the wrong value. Nothing is opened before.
 //!
 //! A flag wins over the environment, the environment over the file, the file over the default; a
-//! list replaces a list. Overridden values are checked, too: a wrong line of the file would otherwise
-//! wait for the day when the flag is taken away. An empty variable is an empty value, and wrong.
+//! list replaces a list. Overridden values are checked, too: a wrong line of the file would
+//! otherwise wait for the day when the flag is taken away. An empty variable is an empty value, and
+//! wrong.
 
 use std::{
     ffi::OsString,
@@ -17,20 +18,21 @@ use runwasi_core::{
     settings::{RawSettings, SettingsError},
 };
 
-use arguments::{Arguments, KEYS, Word};
+use arguments::{KEYS, Key, Line, Word};
 use socket::{Environment, variable};
-use subcommands::{
-    Ask, AskFor, CacheCommand, Commands, ConfigCommand, DebugCommand, Generated, Targets,
-};
 
-use crate::identity::Identity;
+use crate::{
+    identity::Identity,
+    subcommands::{
+        Ask, AskFor, CacheCommand, Commands, ConfigCommand, DebugCommand, Generated, Targets,
+    },
+};
 
 mod arguments;
 mod settings;
 mod socket;
-pub mod subcommands;
 
-pub use settings::Settings;
+pub use settings::{Settings, StartFlags};
 pub use socket::client_socket;
 
 /// The largest file that is read.
@@ -43,7 +45,7 @@ const DEFAULT: &str = "default";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Serve with these settings.
-    Serve(Settings),
+    Serve(Settings, StartFlags),
     /// Ask the daemons of the node.
     Ask(Ask),
     /// Compile into the cache of these settings.
@@ -65,7 +67,7 @@ pub enum Command {
 /// Checks the table `[engine]` of settings, and returns it with the values in force.
 pub type EngineTable<'a> = &'a dyn Fn(&Settings) -> Result<String, SettingsError>;
 
-/// Reads all sources. `arguments` come without the program's name; the `default_file` may be missing.
+/// Reads all sources. `arguments` lack the program's name; the `default_file` may be missing.
 pub fn read(
     identity: &Identity,
     arguments: &[OsString],
@@ -75,18 +77,20 @@ pub fn read(
 ) -> Result<Command, SettingsError> {
     // Built once: each value of the environment and of the file is parsed by it, too.
     let mut parser = arguments::command(identity);
-    let line = match Arguments::parse(&mut parser, arguments) {
+    let matches = match parser.try_get_matches_from_mut(arguments) {
         Err(error) if error.kind() == Parsed::DisplayVersion => return Ok(Command::Version),
         Err(error) if error.kind() == Parsed::DisplayHelp => {
             return Ok(Command::Help(error.to_string()));
         }
         parsed => parsed.map_err(|error| arguments::refusal(&error, &parser, arguments))?,
     };
-    line.check(&parser)?;
-    let config = line.config().map(|file| (file, "--config".to_owned()));
-    let sources = Sources { identity, environment, config, default_file };
-    let command = line.command.clone();
-    Reader { line, parser, arguments, sources, engine }.read(command)
+    let line = Line::of(&parser, &matches)?;
+    let named = line.config().map(|file| (file, "--config".to_owned()));
+    let variable = identity.variable("config");
+    let named = named.or_else(|| Some((environment(&variable)?, variable)));
+    let (path, named_by) = named.unwrap_or_else(|| (default_file.into(), DEFAULT.to_owned()));
+    let file = SettingsFile { path: path.into(), named_by };
+    Reader { line, parser, identity, environment, file, engine }.read()
 }
 
 /// The definitions of the command line, for man pages and completions.
@@ -94,21 +98,27 @@ pub fn definitions(identity: &Identity) -> clap::Command {
     arguments::command(identity)
 }
 
-/// A command line that is parsed, and the other sources of its settings.
+/// The sources of settings.
 struct Reader<'a> {
-    line: Arguments,
+    line: Line,
     parser: clap::Command,
-    /// The command line as it was given.
-    arguments: &'a [OsString],
-    sources: Sources<'a>,
+    identity: &'a Identity,
+    environment: Environment<'a>,
+    file: SettingsFile,
     engine: EngineTable<'a>,
 }
 
+/// A file, and what names it.
+struct SettingsFile {
+    path: PathBuf,
+    named_by: String,
+}
+
 impl Reader<'_> {
-    fn read(mut self, command: Option<Commands>) -> Result<Command, SettingsError> {
-        Ok(match command {
-            None if self.line.print_config => Command::PrintConfig(self.printed()?),
-            None => Command::Serve(self.checked()?),
+    fn read(mut self) -> Result<Command, SettingsError> {
+        Ok(match self.line.arguments.command.take() {
+            None if self.line.arguments.print_config => Command::PrintConfig(self.printed()?),
+            None => Command::Serve(self.checked()?, self.line.arguments.start),
             Some(Commands::Ask(AskFor::Reload)) => {
                 // The successor would refuse what is wrong here.
                 let socket = self.checked()?.socket;
@@ -121,16 +131,18 @@ impl Reader<'_> {
             Some(Commands::Precompile(targets)) => Command::Precompile(self.checked()?, targets),
             Some(Commands::Cache(command)) => Command::Cache(self.settings()?, command),
             Some(Commands::Config(ConfigCommand::Check { file })) => {
-                let named = file.map(|file| (file, "the argument FILE".to_owned()));
-                self.sources.config = named.or(self.sources.config);
+                if let Some(file) = file {
+                    let named_by = "the argument FILE".to_owned();
+                    self.file = SettingsFile { path: file.into(), named_by };
+                }
                 self.checked()?;
-                Command::Checked(format!("{}: valid\n", self.sources.shown()))
+                Command::Checked(format!("{}: valid\n", self.file.shown()))
             }
             Some(Commands::Debug(DebugCommand::Bundle { output, log_lines })) => {
                 // Wrong settings do not keep it from its work.
                 let settings = self.printed().map_err(|error| error.to_string());
-                let Sources { identity, environment, .. } = self.sources;
-                let socket = self.socket().or_else(|_| client_socket(identity, environment))?;
+                let socket = self.socket();
+                let socket = socket.or_else(|_| client_socket(self.identity, self.environment))?;
                 self.ask(socket, AskFor::DebugBundle { output, log_lines, settings })
             }
             Some(Commands::Generate(text)) => Command::Generate(text),
@@ -145,7 +157,7 @@ impl Reader<'_> {
     fn socket(&mut self) -> Result<PathBuf, SettingsError> {
         // A file that is just being edited must not keep others from asking a daemon they can name.
         if self.line.sets("--socket") {
-            return Ok(self.over(&[Vec::new(), Vec::new()])?.socket);
+            return Ok(self.line.over(&mut self.parser, &[])?.socket);
         }
         Ok(self.settings()?.socket)
     }
@@ -166,54 +178,36 @@ impl Reader<'_> {
 
     /// The settings of all sources.
     fn settings(&mut self) -> Result<Settings, SettingsError> {
-        let variables = self.sources.variables()?;
-        let mut file = self.sources.file()?;
-        let engine_table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
-        let raw_engine = RawSettings { entries: engine_table.collect() };
-        let layers = [variables, words(&file)?];
-        let settings = self.over(&layers)?;
-        let place = || self.line.place("--metrics-address", &layers);
-        let wrong = |reason| SettingsError::new(place(), reason);
-        settings.check_metrics_address().map_err(wrong)?;
-        Ok(Settings { engine: raw_engine, ..settings })
+        let variables = self.variables()?;
+        let mut file = self.file.read()?;
+        let table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
+        let engine = RawSettings { entries: table.collect() };
+        let settings = self.line.over(&mut self.parser, &[variables, words(&file)?])?;
+        Ok(Settings { engine, ..settings })
     }
 
-    fn over(&mut self, layers: &[Vec<Word>; 2]) -> Result<Settings, SettingsError> {
-        self.line.over(&mut self.parser, self.arguments, layers)
-    }
-}
-
-/// The sources of settings besides the command line.
-struct Sources<'a> {
-    identity: &'a Identity,
-    environment: Environment<'a>,
-    /// The file that the command line names, and what names it.
-    config: Option<(OsString, String)>,
-    default_file: &'a Path,
-}
-
-impl Sources<'_> {
     fn variables(&self) -> Result<Vec<Word>, SettingsError> {
         let mut words = Vec::new();
-        for (key, flag, _) in KEYS {
-            let variable = variable(self.identity, key, self.environment)?;
+        for Key { name, flag, .. } in &*KEYS {
+            let variable = variable(self.identity, name, self.environment)?;
             let Some((place, text)) = variable else { continue };
-            let texts = text.split(|character| key == "bundle-roots" && character == ':');
-            let word = |text: &str| Word { place: place.clone(), flag, value: text.to_owned() };
-            words.extend(texts.map(word));
+            let texts = text.split(|character| name == "bundle-roots" && character == ':');
+            words.extend(texts.map(|text| Word::new(&place, flag, text)));
         }
         Ok(words)
     }
+}
 
-    fn file(&self) -> Result<RawSettings, SettingsError> {
-        let (path, named_by) = self.named();
+impl SettingsFile {
+    fn read(&self) -> Result<RawSettings, SettingsError> {
+        let Self { path, named_by } = self;
         let name = path.display().to_string();
         if name.is_empty() {
             return Err(SettingsError::new(named_by, "is empty"));
         }
         let is_missing =
             |error: &io::Error| named_by == DEFAULT && error.kind() == io::ErrorKind::NotFound;
-        let reason = match read_regular(&path, MAX_BYTES) {
+        let reason = match read_regular(path, MAX_BYTES) {
             Ok(bytes) => return RawSettings::parse(&name, &bytes, |table| table == "engine"),
             Err(ReadError::Io(error)) if is_missing(&error) => return Ok(RawSettings::default()),
             Err(ReadError::Io(error)) => format!("{error} (named by {named_by})"),
@@ -223,22 +217,11 @@ impl Sources<'_> {
         Err(SettingsError::new(name, reason))
     }
 
-    /// The file, and what names it.
-    fn named(&self) -> (PathBuf, String) {
-        let name = self.identity.variable("config");
-        let variable = || Some(((self.environment)(&name)?, name));
-        match self.config.clone().or_else(variable) {
-            Some((file, named_by)) => (file.into(), named_by),
-            None => (self.default_file.to_owned(), DEFAULT.to_owned()),
-        }
-    }
-
-    /// Name of the file, for a message.
+    /// Its name, for a message.
     fn shown(&self) -> String {
-        let (path, named_by) = self.named();
-        let absent = named_by == DEFAULT && !path.exists();
-        let note = if absent { " (absent, so the defaults)" } else { "" };
-        format!("{}{note}", path.display())
+        let is_absent = self.named_by == DEFAULT && !self.path.exists();
+        let note = if is_absent { " (absent, so the defaults)" } else { "" };
+        format!("{}{note}", self.path.display())
     }
 }
 
@@ -246,15 +229,15 @@ impl Sources<'_> {
 fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
     let mut words = Vec::new();
     for entry in &file.entries {
-        let Some(&(_, flag, kind)) = KEYS.iter().find(|(key, ..)| *key == entry.key) else {
-            let known = KEYS.map(|(key, ..)| key).join(", ");
+        let Some(Key { flag, kind, .. }) = KEYS.iter().find(|key| key.name == entry.key) else {
+            let known = KEYS.iter().map(|key| &*key.name).collect::<Vec<_>>().join(", ");
             return Err(entry.unknown(&format!("{known}, and the table engine")));
         };
         let texts = entry.texts(kind)?;
         if texts.is_empty() {
             return Err(entry.error("is empty; at least one directory is needed"));
         }
-        words.extend(texts.into_iter().map(|(place, value)| Word { place, flag, value }));
+        words.extend(texts.into_iter().map(|(place, text)| Word::new(place, flag, text)));
     }
     Ok(words)
 }

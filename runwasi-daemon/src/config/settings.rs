@@ -4,7 +4,6 @@
 use std::{
     ffi::OsString,
     net::SocketAddr,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +12,7 @@ use runwasi_core::{
     logging::LogFormat,
     native::setting::{DEFAULT, NativeRuntime},
     settings::{
-        OFF, RawSettings, SettingsError, absolute_path, directory_or_off, in_force, number, to_toml,
+        OFF, RawSettings, SettingsError, Within, absolute_path, directory_or_off, in_force, to_toml,
     },
 };
 use serde::{Serialize, Serializer};
@@ -38,11 +37,11 @@ pub struct Settings {
     pub bundle_roots: Vec<PathBuf>,
     /// Time that guests have to end when the daemon leaves, 0 to 3600.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
-    #[arg(value_parser = |word: &str| whole_number(word, 0..=3600, " (seconds)"))]
+    #[arg(value_parser = |word: &str| Within::<0, 3600>::parse(word, " (seconds)"))]
     pub grace: u32,
     /// Guests that there is room for, 1 to 100000; by default as many as the system's limits allow.
     #[arg(long, value_name = "N")]
-    #[arg(value_parser = |word: &str| whole_number(word, 1..=100_000, ""))]
+    #[arg(value_parser = |word: &str| Within::<1, 100_000>::parse(word, ""))]
     pub slots: Option<u32>,
     /// Directory of compiled code, or `off`.
     #[arg(long = "cache-dir", value_name = "DIR", value_parser = cache)]
@@ -50,7 +49,7 @@ pub struct Settings {
     pub cache: PathBuf,
     /// Size of compiled code, 1 to 1048576; the longest unused goes first.
     #[arg(long, value_name = "MIB", default_value = "1024")]
-    #[arg(value_parser = |word: &str| whole_number(word, 1..=1 << 20, " (MiB)"))]
+    #[arg(value_parser = |word: &str| Within::<1, 1_048_576>::parse(word, " (MiB)"))]
     pub cache_size: u32,
     /// Program that runs native containers: its path, its name on PATH, or `off`.
     #[arg(long, value_name = "PROGRAM", value_parser = NativeRuntime::parse)]
@@ -70,30 +69,30 @@ pub struct Settings {
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value = "false")]
     #[arg(value_parser = boolean)]
     pub metrics_beyond_loopback: bool,
-    /// Write "ready" to this open descriptor (3 or more) and close it, when serving.
-    #[arg(long, value_name = "N", value_parser = open_fd)]
-    #[serde(skip)]
-    pub ready_fd: Option<i32>,
-    /// Take this open descriptor (3 or more) as the manager socket, listening.
-    #[arg(long, value_name = "N", value_parser = open_fd)]
-    #[serde(skip)]
-    pub listen_fd: Option<i32>,
-    /// Leave a small parent process, for systemd.
-    #[arg(long)]
-    #[serde(skip)]
-    pub guard: bool,
-    /// Report to the guard by this open descriptor (3 or more); guards add this flag.
-    #[arg(long, value_name = "N", value_parser = open_fd)]
-    #[serde(skip)]
-    pub guard_fd: Option<i32>,
-    /// The flags that a guard passes on to the daemons it starts.
-    #[arg(skip)]
-    #[serde(skip)]
-    pub of_hosts: Vec<OsString>,
     /// The file's table `[engine]`; the engine knows its keys.
     #[arg(skip)]
     #[serde(skip)]
     pub engine: RawSettings,
+}
+
+/// Flags of one start, which are no keys of a file.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct StartFlags {
+    /// Write "ready" to this open descriptor (3 or more) and close it, when serving.
+    #[arg(long, value_name = "N", value_parser = open_fd)]
+    pub ready_fd: Option<i32>,
+    /// Take this open descriptor (3 or more) as the manager socket, listening.
+    #[arg(long, value_name = "N", value_parser = open_fd)]
+    pub listen_fd: Option<i32>,
+    /// Leave a small parent process, for systemd.
+    #[arg(long)]
+    pub guard: bool,
+    /// Report to the guard by this open descriptor (3 or more); guards add this flag.
+    #[arg(long, value_name = "N", value_parser = open_fd)]
+    pub guard_fd: Option<i32>,
+    /// The flags that a guard passes on to the daemons it starts.
+    #[arg(skip)]
+    pub of_hosts: Vec<OsString>,
 }
 
 impl Settings {
@@ -135,17 +134,6 @@ impl Settings {
     }
 }
 
-/// Checks a number of the command line. An error names the range, and the unit after it.
-pub(super) fn whole_number(
-    word: &str,
-    range: RangeInclusive<u32>,
-    unit: &str,
-) -> Result<u32, String> {
-    let [least, most] = [range.start(), range.end()];
-    let wrong = |_| format!("{word:?} is not a whole number between {least} and {most}{unit}");
-    number(word.parse().map_err(wrong)?, range, unit)
-}
-
 fn is_local(address: SocketAddr) -> bool {
     // An IPv4 address may be written as one of IPv6.
     address.ip().to_canonical().is_loopback()
@@ -171,7 +159,7 @@ fn show<S: Serializer>(level: &LevelFilter, serializer: S) -> Result<S::Ok, S::E
 /// A descriptor that is open now, before any is opened here: a wrong number could later be that of a
 /// connection, and `ready` would go to a stranger. A standard stream must not be closed.
 fn open_fd(word: &str) -> Result<i32, String> {
-    let fd = whole_number(word, 0..=i32::MAX.unsigned_abs(), "")?.cast_signed();
+    let fd = Within::<0, { i32::MAX.unsigned_abs() }>::parse(word, "")?.cast_signed();
     if fd < 3 {
         return Err(format!("{fd} is a standard stream; 3 or more is needed"));
     }

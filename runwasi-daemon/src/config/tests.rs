@@ -1,12 +1,12 @@
 //! The sources, alone and together: errors, precedence, and printed settings that read back.
 
-use std::{fs, os::fd::AsRawFd, os::unix::ffi::OsStringExt, time::Duration};
+use std::{fs, os::fd::AsRawFd, os::unix::ffi::OsStringExt};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
-use super::{subcommands::Prune, *};
-use crate::identity::TEST;
+use super::*;
+use crate::{identity::TEST, subcommands::Prune};
 
 const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
 
@@ -38,7 +38,7 @@ fn engine(settings: &Settings) -> Result<String, SettingsError> {
 
 fn settings(line: &str, variables: &str, file: &str) -> Settings {
     match read(line, variables, file.as_bytes()) {
-        Ok(Command::Serve(settings)) => settings,
+        Ok(Command::Serve(settings, _)) => settings,
         other => panic!("{line} {variables} {file}: {other:?}"),
     }
 }
@@ -47,7 +47,7 @@ fn toml(line: &str, variables: &str, file: &str) -> String {
     settings(line, variables, file).to_toml().unwrap()
 }
 
-/// Checks rows `SOURCE => ERROR`: in a source ⏎ is the end of a line, in an error … stands for any text.
+/// Checks rows `SOURCE => ERROR`: ⏎ is the end of a line of a source, … any text of an error.
 fn check_refusals(rows: &str, read: impl Fn(&str) -> Result<Command, String>) {
     for row in rows.lines() {
         let (source, error) = row.split_once(" => ").unwrap();
@@ -233,24 +233,19 @@ cache = '/x => FILE:1: …
 
 #[test]
 fn metrics_address_that_does_not_fit_the_other_settings_is_refused_with_its_place() {
-    let file = "\nmetrics-address = '0.0.0.0:9'";
-    let variable = "CONTAINERD_WASMTIMED_METRICS_ADDRESS=/variable/s";
     let socket = "CONTAINERD_WASMTIMED_SOCKET=/variable/s";
-    for (line, variables, place) in [
-        ("", socket, "FILE:2: metrics-address: 0.0.0.0:9 may be reached"),
-        ("config check", socket, "FILE:2: metrics-address: 0.0.0.0:9 may be reached"),
-        (
-            "",
-            &format!("{socket}\n{variable}"),
-            "CONTAINERD_WASMTIMED_METRICS_ADDRESS: \"/variable/s\" is the manager socket",
-        ),
-        ("--metrics-address=[::]:9", variable, "--metrics-address: [::]:9 may be reached"),
-        ("config check --metrics-address=[::]:9", variable, "--metrics-address: [::]:9 may"),
-    ] {
-        let error = read(line, variables, file.as_bytes()).expect_err(line);
-        assert!(error.starts_with(place), "{line} {variables}: {error}");
-    }
-    assert!(read("--metrics-address=off", socket, file.as_bytes()).is_ok());
+    let address = "CONTAINERD_WASMTIMED_METRICS_ADDRESS=/variable/s";
+    let rows = r#" ¦ - => FILE:2: metrics-address: 0.0.0.0:9 may be reached by other machines, …
+config check ¦ - => FILE:2: metrics-address: 0.0.0.0:9 may be reached by other machines, …
+ ¦ ADDRESS => CONTAINERD_WASMTIMED_METRICS_ADDRESS: "/variable/s" is the manager socket
+--metrics-address=[::]:9 ¦ ADDRESS => --metrics-address: [::]:9 may be reached by other machines, …
+config check --metrics-address=[::]:9 ¦ - => --metrics-address: [::]:9 may be reached by…"#;
+    let file = b"\nmetrics-address = '0.0.0.0:9'";
+    check_refusals(rows, |source| {
+        let (line, variable) = source.split_once(" ¦ ").unwrap();
+        read(line, &format!("{socket}\n{}", variable.replace("ADDRESS", address)), file)
+    });
+    assert!(read("--metrics-address=off", socket, file).is_ok());
 }
 
 #[test]
@@ -272,25 +267,22 @@ fn sockets_have_short_paths_and_clients_read_the_variable_only() {
 
 #[test]
 fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
-    let shown = |source, roots, number, cache, native, (level, format), metrics| {
-        let (address, beyond): (&str, bool) = metrics;
-        format!(
-            "socket = \"/{source}/s\"\nbundle-roots = [{roots}]\ngrace = {number} # seconds\n\
-            slots = {number}\ncache = \"{cache}\"\ncache-size = {number} # MiB\n\
-            native-runtime = \"{native}\"\nlog-level = \"{level}\"\nlog-format = \"{format}\"\n\
-            metrics-address = \"{address}\"\nmetrics-beyond-loopback = {beyond}\n"
-        )
-    };
-    let metrics = ("127.0.0.1:1", false);
-    let of_file = shown("file", "\"/file\"", 1, "/file", "/file/n", ("error", "json"), metrics);
-    assert_eq!(toml("", "", FILE), of_file);
-    let roots = "\"/variable\", \"/two\"";
-    let variables = shown("variable", roots, 2, "off", "off", ("warn", "text"), ("[::1]:2", true));
-    assert_eq!(toml("", VARIABLES, FILE), variables);
-    assert_eq!(
-        toml(FLAGS, VARIABLES, FILE),
-        shown("flag", "\"/flag\"", 3, "/flag", "flag", ("debug", "json"), ("/flag/m", true))
-    );
+    let of_variables = "socket = '/variable/s'\nbundle-roots = ['/variable', '/two']\n\
+        grace = 2\nslots = 2\ncache = 'off'\ncache-size = 2\nnative-runtime = 'off'\n\
+        log-level = 'warn'\nlog-format = 'text'\nmetrics-address = '[::1]:2'\n\
+        metrics-beyond-loopback = true\n";
+    let of_flags = "socket = '/flag/s'\nbundle-roots = ['/flag']\ngrace = 3\nslots = 3\n\
+        cache = '/flag'\ncache-size = 3\nnative-runtime = 'flag'\nlog-level = 'debug'\n\
+        log-format = 'json'\nmetrics-address = '/flag/m'\nmetrics-beyond-loopback = true\n";
+    for (line, variables, wanted) in
+        [("", "", FILE), ("", VARIABLES, of_variables), (FLAGS, VARIABLES, of_flags)]
+    {
+        let printed = toml(line, variables, FILE);
+        assert!(["# seconds\n", "# MiB\n"].iter().all(|unit| printed.matches(unit).count() == 1));
+        let parse = |text: &str| text.parse::<toml::Table>().unwrap();
+        // As a text, which has the order, too.
+        assert_eq!(parse(&printed).to_string(), parse(wanted).to_string());
+    }
     let mixed = settings("--grace=0", "CONTAINERD_WASMTIMED_SLOTS=100000", "cache-size = 0x10");
     assert_eq!((mixed.grace, mixed.slots, mixed.cache_size), (0, Some(100_000), 16));
     let default = settings("", "", "\u{feff}# nothing\r\n");
@@ -305,31 +297,39 @@ fn a_named_file_replaces_the_default_one() {
     fs::write(&first, "grace = 10").unwrap();
     fs::write(&second, "grace = 20").unwrap();
     let variable = format!("CONTAINERD_WASMTIMED_CONFIG={}", first.display());
-    let read = settings("", &variable, "slots = 5");
-    assert_eq!((read.grace, read.slots), (10, None));
+    let named = settings("", &variable, "slots = 5");
+    assert_eq!((named.grace, named.slots), (10, None));
     let fd = fs::File::open("/dev/null").unwrap();
     let fd = fd.as_raw_fd();
     let file = second.to_str().unwrap();
     let line = format!("--guard --grace=5 --ready-fd {fd} --config {file} --bundle-root=/a");
-    let guard = settings(&line, &variable, "slots = 5");
-    assert_eq!((guard.guard, guard.ready_fd, guard.grace), (true, Some(fd), 5));
-    assert_eq!(guard.of_hosts, ["--grace", "5", "--config", file, "--bundle-root", "/a"]);
+    let Ok(Command::Serve(read, start)) = read(&line, &variable, b"slots = 5") else { panic!() };
+    assert_eq!((start.guard, start.ready_fd, read.grace), (true, Some(fd), 5));
+    assert_eq!(start.of_hosts, ["--grace", "5", "--config", file, "--bundle-root", "/a"]);
     assert!(read_with(&[], "", Path::new("/absent/x")).is_ok());
 }
 
 #[test]
 fn commands_have_their_settings() {
-    let request = |socket: &str, seconds: u64, request: AskFor| {
-        let patience = Duration::from_secs(seconds);
-        Ok(Command::Ask(Ask { socket: socket.into(), patience, request }))
-    };
-    let list = |socket: &str| request(socket, 5, AskFor::List { json: false });
-    assert_eq!(read("list", "", b""), list(DEFAULT_SOCKET));
-    assert_eq!(read("list", VARIABLES, FILE.as_bytes()), list("/variable/s"));
-    assert_eq!(read("list --socket /flag/s", VARIABLES, b"damaged"), list("/flag/s"));
-    assert_eq!(read("--socket /flag/s list", VARIABLES, b"damaged"), list("/flag/s"));
+    let inspect = "inspect x --namespace n --json --patience 2 --socket /s/s";
+    let inspected = r#"/s/s 2s Inspect { id: "x", namespace: Some("n"), json: true }"#;
+    let events = "DEFAULT 5s Events { json: false, past: true, time: Some(3s) }";
+    for (line, variables, file, wanted) in [
+        ("list", "", "", "DEFAULT 5s List { json: false }"),
+        ("list", VARIABLES, FILE, "/variable/s 5s List { json: false }"),
+        ("list --socket /flag/s", VARIABLES, "damaged", "/flag/s 5s List { json: false }"),
+        ("--socket /flag/s list", VARIABLES, "damaged", "/flag/s 5s List { json: false }"),
+        ("reload", "", FILE, "/file/s 5s Reload"),
+        (inspect, "", "", inspected),
+        ("events --past --for 3", "", "", events),
+        ("drain", "", "", "DEFAULT 5s Drain { limit: 600s }"),
+    ] {
+        let command = read(line, variables, file.as_bytes());
+        let Ok(Command::Ask(ask)) = command else { panic!("{line}: {command:?}") };
+        let shown = format!("{} {:?} {:?}", ask.socket.display(), ask.patience, ask.request);
+        assert_eq!(shown.replace(DEFAULT_SOCKET, "DEFAULT"), wanted, "{line}");
+    }
     assert!(read("list", "", b"damaged").is_err());
-    assert_eq!(read("reload", "", FILE.as_bytes()), request("/file/s", 5, AskFor::Reload));
     let line = "--cache-dir=/c precompile list --cache-size=2 --namespace n precompile";
     let Ok(Command::Precompile(settings, targets)) = read(line, "", b"") else { panic!("{line}") };
     assert_eq!(targets.names, ["list", "precompile"]);
@@ -342,45 +342,29 @@ fn commands_have_their_settings() {
     let prune = Prune { size: Some(5), unused_days: None, all: false, dry_run: true };
     assert_eq!(command, CacheCommand::Prune(prune));
     assert_eq!((settings.cache(), settings.cache_size), (Some(Path::new("/c")), 2));
-    let inspect = AskFor::Inspect { id: "x".into(), namespace: Some("n".into()), json: true };
-    let line = "inspect x --namespace n --json --patience 2 --socket /s/s";
-    assert_eq!(read(line, "", b""), request("/s/s", 2, inspect));
-    let events = AskFor::Events { json: false, past: true, time: Some(Duration::from_secs(3)) };
-    assert_eq!(read("events --past --for 3", "", b""), request(DEFAULT_SOCKET, 5, events));
-    let drain = AskFor::Drain { limit: Duration::from_secs(600) };
-    assert_eq!(read("drain", "", b""), request(DEFAULT_SOCKET, 5, drain));
     let completions = Command::Generate(Generated::Completions { shell: "zsh".into() });
     assert_eq!(read("completions zsh", "CONTAINERD_WASMTIMED_GRACE=x", b""), Ok(completions));
-    let checked = Command::Checked("FILE: valid\n".into());
-    let shown = read("config check", "", b"grace = 3").map(|command| match command {
-        Command::Checked(text) => {
-            Command::Checked(text.replace(text.split(':').next().unwrap(), "FILE"))
-        }
-        other => other,
-    });
-    assert_eq!(shown, Ok(checked));
+    let Ok(Command::Checked(text)) = read("config check", "", b"grace = 3") else { panic!() };
+    assert!(text.ends_with("/default.toml: valid\n"), "{text}");
     assert!(read("config check", "", b"grace = -3").is_err());
 }
 
 #[test]
 fn debug_bundle_is_made_with_wrong_settings_too() {
-    let bundle = |variables: &str, file: &[u8]| match read("debug bundle -o /x", variables, file) {
-        Ok(Command::Ask(Ask {
-            socket,
-            request: AskFor::DebugBundle { output, settings, log_lines: 2000 },
-            ..
-        })) => (socket, output, settings),
-        other => panic!("{other:?}"),
-    };
-    let (socket, output, settings) = bundle("", FILE.as_bytes());
-    assert_eq!(
-        (socket.as_path(), output.as_deref()),
-        (Path::new("/file/s"), Some(Path::new("/x")))
-    );
-    assert!(settings.unwrap().contains("grace = 1"));
-    let (socket, _, settings) = bundle("CONTAINERD_WASMTIMED_SOCKET=/variable/s", b"damaged");
-    assert_eq!(socket.as_path(), Path::new("/variable/s"));
-    assert!(settings.unwrap_err().contains(":1"));
+    let variable = "CONTAINERD_WASMTIMED_SOCKET=/variable/s";
+    for (variables, file, socket, part) in
+        [("", FILE, "/file/s", "grace = 1"), (variable, "damaged", "/variable/s", ":1")]
+    {
+        let command = read("debug bundle -o /x", variables, file.as_bytes());
+        let Ok(Command::Ask(ask)) = command else { panic!("{command:?}") };
+        assert_eq!(ask.socket, Path::new(socket));
+        let AskFor::DebugBundle { output, log_lines: 2000, settings } = ask.request else {
+            panic!("{:?}", ask.request)
+        };
+        assert_eq!(output.as_deref(), Some(Path::new("/x")));
+        assert_eq!(settings.is_ok(), file == FILE);
+        assert!(settings.unwrap_or_else(|error| error).contains(part));
+    }
 }
 
 #[test]
@@ -393,8 +377,8 @@ fn help_shows_keys_variables_and_commands() {
         "{help}"
     );
     let Ok(Command::Help(help)) = read("--guard --help", wrong, b"damaged") else { panic!("help") };
-    for (key, flag, _) in KEYS {
-        let names = format!(" [{key}, {}]", TEST.variable(key));
+    for Key { name, flag, .. } in &*KEYS {
+        let names = format!(" [{name}, {}]", TEST.variable(name));
         assert!(help.contains(&format!("{flag} <")) && help.contains(&names), "{help}");
     }
     let default = "--cache-size <MIB>\n          Size of compiled code, 1 to 1048576; the longest \
@@ -448,7 +432,7 @@ fn another_daemon_has_its_own_names() {
     };
     let file = Path::new(other.config_file);
     let command = super::read(&other, &[], &variables, file, &engine).unwrap();
-    let Command::Serve(settings) = command else { panic!("{command:?}") };
+    let Command::Serve(settings, _) = command else { panic!("{command:?}") };
     assert_eq!((settings.grace, settings.socket.to_str()), (7, Some("/run/noded/manager.sock")));
     assert_eq!(client_socket(&other, &variables).unwrap(), Path::new("/run/noded/manager.sock"));
     let empty = |name: &str| (name != "NODED_CONFIG").then(OsString::new);

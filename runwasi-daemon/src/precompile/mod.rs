@@ -31,8 +31,9 @@ use self::{
 };
 use crate::{
     commands::output,
-    config::{Settings, subcommands::Targets},
+    config::Settings,
     serve::{EngineSettings, NodeEngine},
+    subcommands::Targets,
 };
 
 mod find;

@@ -1,6 +1,6 @@
 //! The reference of all settings, generated from the sources: `docs/settings-reference.md`.
 //!
-//! Keys, flags and meanings are those of the two structs `Settings`, of the daemon and of the engine;
+//! Keys, flags and meanings are those of the two `Settings`, of the daemon and of the engine;
 //! defaults are those of the example file, which tests compare with the programs' own.
 
 use std::collections::HashMap;
@@ -8,7 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use syn::{Attribute, Expr, Field, Fields, File, Item, Lit, Meta};
+use syn::{
+    Attribute, Expr, Field, Fields, File, Item, ItemStruct, Lit, Meta, Token, parse::ParseStream,
+    punctuated::Punctuated,
+};
 
 const DOCUMENT: &str = "docs/settings-reference.md";
 const EXAMPLE: &str = "packaging/containerd-wasmtimed.toml";
@@ -43,27 +46,30 @@ fn generated(root: &Path) -> Result<String> {
     let engine = Rust::read(&text(root, ENGINE)?).context(ENGINE)?;
     let mut out =
         String::from("## Of the daemon\n\n| key | flag | default | meaning |\n|---|---|---|---|\n");
-    for field in daemon.settings()? {
-        out.push_str(&daemon_row(field, &example));
+    for field in &daemon.fields {
+        out.push_str(&daemon_row(field, Some(&example)));
+    }
+    for field in &daemon.flags {
+        out.push_str(&daemon_row(field, None));
     }
     out.push_str("\n## Of the engine\n\n| key | default | values | meaning |\n|---|---|---|---|\n");
-    for field in engine.settings()? {
+    for field in &engine.fields {
         out.push_str(&engine_row(field, &engine, &example));
     }
     Ok(out)
 }
 
-/// A row of the daemon's table; empty for fields that no user sets.
-fn daemon_row(field: &Field, example: &Example) -> String {
+/// A row of the daemon's table; that of a flag without a key needs no `example` file. Empty for
+/// fields that no user sets.
+fn daemon_row(field: &Field, example: Option<&Example>) -> String {
     let Some(arg) = attribute(field, "arg") else { return String::new() };
     if arg.split([',', '(', ')']).any(|word| word.trim() == "skip") {
         return String::new();
     }
     let name = name(field);
     let flag = quoted_after(&arg, "long = ").unwrap_or_else(|| name.clone());
-    let in_file = attribute(field, "serde").is_none_or(|serde| !serde.contains("skip"));
-    let key = if in_file { format!("`{name}`") } else { String::new() };
-    let default = if in_file { example.default("", &name) } else { "–".to_owned() };
+    let key = example.map_or(String::new(), |_| format!("`{name}`"));
+    let default = example.map_or("–".to_owned(), |example| example.default("", &name));
     format!("| {key} | `--{flag}` | {default} | {} |\n", meaning(&field.attrs))
 }
 
@@ -78,40 +84,35 @@ fn engine_row(field: &Field, source: &Rust, example: &Example) -> String {
     format!("| {shown} | {default} | {values} | {} |\n", meaning(&field.attrs))
 }
 
-/// A parsed file, with the numbers of its constants and the variants of its enums.
+/// A parsed file: the fields of its settings, the rest with the numbers of its constants.
 struct Rust {
+    fields: Vec<Field>,
+    /// Flags that are no settings.
+    flags: Vec<Field>,
     file: File,
     constants: HashMap<String, String>,
 }
 
 impl Rust {
     fn read(text: &str) -> Result<Self> {
-        let file = syn::parse_file(text)?;
+        let mut file = syn::parse_file(text)?;
         let constants = file.items.iter().filter_map(|item| match item {
             Item::Const(constant) => Some((constant.ident.to_string(), number(&constant.expr)?)),
             _ => None,
         });
         let constants = constants.collect();
-        Ok(Self { file, constants })
-    }
-
-    /// The fields of the struct `Settings`.
-    fn settings(&self) -> Result<impl Iterator<Item = &Field>> {
-        let found = self.file.items.iter().find_map(|item| match item {
-            Item::Struct(item) if item.ident == "Settings" => Some(&item.fields),
-            _ => None,
-        });
-        let Some(Fields::Named(fields)) = found else { anyhow::bail!("no struct `Settings`") };
-        ensure!(!fields.named.is_empty(), "no fields in `Settings`");
-        Ok(fields.named.iter())
+        let fields = take_fields(&mut file.items, "Settings")?;
+        ensure!(!fields.is_empty(), "no fields in `Settings`");
+        let flags = take_fields(&mut file.items, "StartFlags")?;
+        Ok(Self { fields, flags, file, constants })
     }
 
     /// The values that a key may have: a range, or those of an enum, or `true` and `false`.
     fn values(&self, field: &Field, serde: &str) -> String {
         let kind = type_name(field);
-        if let Some((_, bounds)) = serde.split_once("within::<") {
-            let bounds = bounds.split(['>', '"']).next().unwrap_or_default();
-            let bounds = bounds.split(',').skip(2).map(|bound| self.number(bound.trim()));
+        if let Some((_, bounds)) = serde.split_once("Within::<") {
+            let bounds = bounds.split('>').next().unwrap_or_default();
+            let bounds = bounds.split(',').map(|bound| self.number(bound.trim()));
             return bounds.collect::<Vec<_>>().join(" to ");
         }
         if kind == "bool" {
@@ -166,6 +167,23 @@ impl Example {
             None => "–".to_owned(),
         }
     }
+}
+
+/// The fields of a struct, or of the macro that makes `Settings`.
+fn take_fields(items: &mut Vec<Item>, name: &str) -> Result<Vec<Field>> {
+    let is_wanted = |item: &Item| match item {
+        Item::Struct(item) => item.ident == name,
+        Item::Macro(item) => name == "Settings" && item.mac.path.is_ident("settings"),
+        _ => false,
+    };
+    let Some(at) = items.iter().position(is_wanted) else { return Ok(Vec::new()) };
+    let of_macro = |body: ParseStream<'_>| body.parse_terminated(Field::parse_named, Token![,]);
+    let fields = match items.remove(at) {
+        Item::Macro(item) => item.mac.parse_body_with(of_macro)?,
+        Item::Struct(ItemStruct { fields: Fields::Named(fields), .. }) => fields.named,
+        _ => Punctuated::new(),
+    };
+    Ok(fields.into_iter().collect())
 }
 
 fn name(field: &Field) -> String {
@@ -247,17 +265,17 @@ mod tests {
 
     const SOURCE: &str = "
         const MOST: u32 = 20_000;
-        struct Settings {
+        settings! {
             /// How many,
             /// at most.
-            #[serde(deserialize_with = \"within::<_, _, 1, MOST>\")]
-            a_b: u32,
+            #[serde(with = \"Within::<1, MOST>\")]
+            a_b: u32 = 7,
             /// Kind.
             #[serde(rename = \"engine.kind\")]
-            kind: Kind,
+            kind: Kind = Kind::VeryFast,
             /// Size.
             #[serde(rename = \"engine.size\")]
-            size: Option<u32>,
+            size: Option<u32> = None,
         }
         enum Kind {
             /// Fast code.
@@ -270,7 +288,7 @@ mod tests {
         let source = Rust::read(SOURCE).unwrap();
         let example = Example::read(EXAMPLE_TEXT);
         let rows: Vec<_> =
-            source.settings().unwrap().map(|field| engine_row(field, &source, &example)).collect();
+            source.fields.iter().map(|field| engine_row(field, &source, &example)).collect();
         let expected = [
             "| `a-b` | `7` | 1 to 20000 | How many, at most |\n",
             "| `[engine]` `kind` | `\"very-fast\"` | `\"very-fast\"`: fast code | Kind |\n",
@@ -286,9 +304,10 @@ mod tests {
                 /// Directory.
                 #[arg(long = \"bundle-root\", value_name = \"DIR\")]
                 bundle_roots: Vec<PathBuf>,
+            }
+            struct StartFlags {
                 /// Wait.
                 #[arg(long)]
-                #[serde(skip)]
                 guard: bool,
                 #[arg(skip)]
                 of_hosts: Vec<OsString>,
@@ -296,8 +315,9 @@ mod tests {
         );
         let example = Example::read("bundle-roots = [\"/run\"]\n");
         let source = source.unwrap();
+        let of_keys = source.fields.iter().map(|field| daemon_row(field, Some(&example)));
         let rows: Vec<_> =
-            source.settings().unwrap().map(|field| daemon_row(field, &example)).collect();
+            of_keys.chain(source.flags.iter().map(|field| daemon_row(field, None))).collect();
         let expected = [
             "| `bundle-roots` | `--bundle-root` | `[\"/run\"]` | Directory |\n",
             "|  | `--guard` | – | Wait |\n",

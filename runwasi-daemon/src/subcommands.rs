@@ -3,15 +3,14 @@
 //! Help, man pages and completions of shells are made from the same definitions: a doc comment here
 //! is help. A command takes the flags of those settings that it needs, and its own.
 
-use std::{ffi::OsString, iter, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{ffi::OsString, iter, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, Command, Subcommand};
-
-use super::settings::whole_number;
+use runwasi_core::settings::Within;
 
 /// The commands besides serving.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub(super) enum Commands {
+pub(crate) enum Commands {
     #[command(flatten)]
     Ask(AskFor),
     /// Check the settings.
@@ -58,7 +57,7 @@ pub enum AskFor {
     /// Show the containers by their CPU time, memory and requests.
     Top {
         /// Time between two looks.
-        #[arg(long, value_name = "SECONDS", value_parser = seconds(1..=3600), default_value = "2")]
+        #[arg(long, value_name = "SECONDS", value_parser = seconds::<1, 3600>, default_value = "2")]
         interval: Duration,
         /// Print the second look as text instead, without a terminal.
         #[arg(long)]
@@ -73,7 +72,7 @@ pub enum AskFor {
         #[arg(long)]
         past: bool,
         /// End after this time.
-        #[arg(long = "for", value_name = "SECONDS", value_parser = seconds(1..=86400))]
+        #[arg(long = "for", value_name = "SECONDS", value_parser = seconds::<1, 86400>)]
         time: Option<Duration>,
     },
     /// Show everything about a container or a sandbox.
@@ -94,7 +93,7 @@ pub enum AskFor {
     Drain {
         /// Time limit of the wait; 0 does not wait.
         #[arg(long = "timeout", value_name = "SECONDS")]
-        #[arg(value_parser = seconds(0..=86400), default_value = "600")]
+        #[arg(value_parser = seconds::<0, 86400>, default_value = "600")]
         limit: Duration,
     },
     /// Replace the daemon: new settings, a new version; sandboxes go on.
@@ -116,7 +115,7 @@ pub enum AskFor {
 
 /// A command about the settings.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub(super) enum ConfigCommand {
+pub(crate) enum ConfigCommand {
     /// Check all settings as a start would, without a start.
     Check {
         /// The file to check instead of the usual one.
@@ -149,12 +148,12 @@ pub enum CacheCommand {
 pub struct Prune {
     /// Size in MiB that the rest may have.
     #[arg(long, value_name = "MIB")]
-    #[arg(value_parser = |word: &str| whole_number(word, 0..=1 << 20, " (MiB)"))]
+    #[arg(value_parser = |word: &str| Within::<0, 1_048_576>::parse(word, " (MiB)"))]
     #[arg(help = "Size that the rest may have [default: that of the settings]")]
     pub size: Option<u32>,
     /// Remove what has not been used for so long.
     #[arg(long = "unused-for", value_name = "DAYS")]
-    #[arg(value_parser = |word: &str| whole_number(word, 0..=36500, " (days)"))]
+    #[arg(value_parser = |word: &str| Within::<0, 36500>::parse(word, " (days)"))]
     pub unused_days: Option<u32>,
     /// Remove everything.
     #[arg(long)]
@@ -184,7 +183,7 @@ pub struct Targets {
 
 /// A command for a report of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub(super) enum DebugCommand {
+pub(crate) enum DebugCommand {
     /// Write one tar for a report of a fault: versions, settings, lists, log.
     #[command(
         after_help = "Values of environment variables, credentials, and arguments that look \
@@ -196,7 +195,7 @@ pub(super) enum DebugCommand {
         output: Option<PathBuf>,
         /// Lines of the log.
         #[arg(long, value_name = "N", default_value = "2000")]
-        #[arg(value_parser = |word: &str| whole_number(word, 0..=1_000_000, ""))]
+        #[arg(value_parser = |word: &str| Within::<0, 1_000_000>::parse(word, ""))]
         log_lines: u32,
     },
 }
@@ -223,14 +222,14 @@ pub enum Generated {
 pub const SHELLS: [&str; 3] = ["bash", "fish", "zsh"];
 
 /// Time limit of each answer of a daemon, by default.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Flags that no command of this host has.
 const NOT_OF_HOSTS: [&str; 7] =
     ["patience", "ready-fd", "listen-fd", "guard", "guard-fd", "print-config", "version"];
 
 /// The program with the flags of settings at those commands that need them.
-pub(super) fn with_settings(root: Command) -> Command {
+pub(crate) fn with_settings(root: Command) -> Command {
     // In the help after the flags of the command itself.
     let settings = root.get_arguments().map(|arg| arg.clone().display_order(100));
     let flags: Vec<Arg> = iter::once(patience()).chain(settings).collect();
@@ -270,19 +269,15 @@ fn patience() -> Arg {
         .long("patience")
         .value_name("SECONDS")
         .help("Time limit of each answer of a daemon")
-        .value_parser(seconds(1..=600))
+        .value_parser(seconds::<1, 600>)
         .default_value(PATIENCE.as_secs().to_string())
         .allow_hyphen_values(true)
         .display_order(0)
 }
 
-fn seconds(
-    range: RangeInclusive<u32>,
-) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync {
-    move |word| {
-        let seconds = whole_number(word, range.clone(), " (seconds)")?;
-        Ok(Duration::from_secs(seconds.into()))
-    }
+fn seconds<const MIN: u32, const MAX: u32>(word: &str) -> Result<Duration, String> {
+    let seconds = Within::<MIN, MAX>::parse(word, " (seconds)")?;
+    Ok(Duration::from_secs(seconds.into()))
 }
 
 fn shell(word: &str) -> Result<String, String> {
