@@ -17,17 +17,22 @@ use std::{
 };
 
 use command_fds::{CommandFdExt, FdMapping};
-use tokio::{net::unix::pipe, time::timeout};
+use tokio::{net::unix::pipe, runtime::Handle, time::timeout};
 use url::Url;
 
 use super::{error::StdioError, fifo::Output, owner::Owner, paths::LOGGER_V2};
-use crate::{blocking::blocking, cgroups, id::Id, sys, task_limits};
+use crate::{blocking::blocking, cgroups, sys, task_limits};
 
 /// How long a logger may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Starts the logger. Returns the outputs that it reads as stdout and stderr.
-pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
+/// Starts the logger. Returns the outputs that it reads as stdout and stderr, which `reactor`
+/// watches.
+pub(super) async fn start(
+    uri: &Url,
+    owner: Owner<'_>,
+    reactor: &Handle,
+) -> Result<(Output, Output), StdioError> {
     let wrong = || StdioError::Address {
         stream: "stdout",
         address: uri.to_string(),
@@ -35,9 +40,17 @@ pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output
     };
     let program = super::paths::path(uri).ok_or_else(wrong)?;
     let tells_readiness = uri.scheme() == LOGGER_V2;
-    run(command(&program, uri, owner), tells_readiness, owner.container)
-        .await
-        .map_err(|source| StdioError::Logger { program, source })
+    let output = |writer: io::PipeWriter| {
+        let _entered = reactor.enter();
+        let sender = pipe::Sender::from_owned_fd(writer.into())?;
+        io::Result::Ok(Output::pipe(sender, owner.container.clone()))
+    };
+    let command = command(&program, uri, owner);
+    let outputs = async {
+        let (stdout, stderr) = run(command, tells_readiness).await?;
+        Ok((output(stdout)?, output(stderr)?))
+    };
+    outputs.await.map_err(|source| StdioError::Logger { program, source })
 }
 
 /// A query `?a=b&c=d` becomes the arguments `a b c d`.
@@ -59,12 +72,11 @@ fn command(program: &Path, uri: &Url, owner: Owner<'_>) -> Command {
 }
 
 /// Returns when the logger is ready: it has written to the third pipe, or closed it, or ended. If it
-/// `tells_readiness`, only the first counts.
+/// `tells_readiness`, only the first counts. Returns the pipes that it reads.
 async fn run(
     mut command: Command,
     tells_readiness: bool,
-    container: &Id,
-) -> io::Result<(Output, Output)> {
+) -> io::Result<(io::PipeWriter, io::PipeWriter)> {
     let (stdout, to_stdout) = io::pipe()?;
     let (stderr, to_stderr) = io::pipe()?;
     let (is_ready, ready) = io::pipe()?;
@@ -89,11 +101,7 @@ async fn run(
     if tells_readiness && !told {
         return Err(io::Error::other("closed its file descriptor 5 without a byte for ready"));
     }
-    let output = |writer: io::PipeWriter| {
-        let sender = pipe::Sender::from_owned_fd(writer.into())?;
-        io::Result::Ok(Output::pipe(sender, container.clone()))
-    };
-    Ok((output(to_stdout)?, output(to_stderr)?))
+    Ok((to_stdout, to_stderr))
 }
 
 /// Waits for the readiness. True if it was told by a byte.
@@ -116,7 +124,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::shutdown::Tasks;
+    use crate::{id::Id, shutdown::Tasks};
 
     async fn started(
         directory: &Path,
@@ -140,7 +148,9 @@ mod tests {
         let container = Id::parse("id", "c1").unwrap();
         let namespace = Id::parse("id", "n1").unwrap();
         let tasks = Tasks::new(Duration::ZERO);
-        start(&uri, Owner { container: &container, namespace: &namespace, tasks: &tasks }).await
+        let guests = &Handle::current();
+        let owner = Owner { container: &container, namespace: &namespace, tasks: &tasks, guests };
+        start(&uri, owner, guests).await
     }
 
     async fn becomes(path: &Path, text: &str) {
@@ -213,8 +223,9 @@ mod tests {
         let nowhere = Url::parse("binary:///no/such/logger").unwrap();
         let id = Id::parse("id", "c1").unwrap();
         let tasks = Tasks::new(Duration::ZERO);
-        let owner = Owner { container: &id, namespace: &id, tasks: &tasks };
-        let error = start(&nowhere, owner).await.unwrap_err().to_string();
+        let guests = &Handle::current();
+        let owner = Owner { container: &id, namespace: &id, tasks: &tasks, guests };
+        let error = start(&nowhere, owner, guests).await.unwrap_err().to_string();
         assert!(error.contains("/no/such/logger") && error.contains("No such file"), "{error}");
     }
 }

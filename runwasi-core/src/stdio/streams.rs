@@ -3,7 +3,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use rustix::io::Errno;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{error::StdioError, fifo, file, paths::StreamTarget, pty::Slave};
 
@@ -26,11 +26,13 @@ impl Input {
     /// Reads at least one byte into `buffer`; 0 is the end.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            self.readable().await?;
             match self.try_read(buffer) {
-                // Another reader has taken the bytes, or the readiness was stale.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
+            }
+            match self {
+                Self::Fifo(fifo) => fifo.readable_again().await?,
+                Self::Terminal(slave) => slave.readable().await?,
             }
         }
     }
@@ -80,11 +82,12 @@ impl Output {
         stream: &'static str,
         place: StreamTarget,
         deadline: Instant,
+        reactor: &Handle,
     ) -> Result<Self, StdioError> {
         match place {
             StreamTarget::Nothing => Ok(Self::default()),
             StreamTarget::Fifo(path) => {
-                fifo::Output::open(stream, &path, deadline).await.map(Self::Fifo)
+                fifo::Output::open(stream, &path, deadline, reactor).await.map(Self::Fifo)
             }
             StreamTarget::File(path) => file::Output::open(stream, path).await.map(Self::File),
             StreamTarget::Logger(uri) => {
@@ -119,7 +122,9 @@ impl Output {
                 }
                 // Of a device: to try again could be for ever.
                 Ok(0) => Err(Errno::IO.into()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.writable_again().await
+                }
                 Err(error) => Err(error),
             };
             match result {
@@ -155,6 +160,14 @@ impl Output {
             Self::Fifo(fifo) => fifo.writable().await,
             Self::File(file) => file.writable().await,
             Self::Terminal(slave) => slave.writable().await,
+        }
+    }
+
+    /// The same after a write that has met `WouldBlock`. The next write may meet it again.
+    async fn writable_again(&self) -> io::Result<()> {
+        match self {
+            Self::Fifo(fifo) => fifo.writable_again().await,
+            Self::File(_) | Self::Terminal(_) => self.writable().await,
         }
     }
 
