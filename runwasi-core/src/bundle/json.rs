@@ -163,9 +163,10 @@ fn brief(reason: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::runtime::{Capability, Process, Spec};
+    use oci_spec::runtime::{Capability, Spec};
 
     use super::*;
+    use crate::bundle::spec::Process;
 
     fn field_of<T: DeserializeOwned>(json: &str, root: &[&str]) -> String {
         match parse::<T>(json.as_bytes(), root) {
@@ -202,9 +203,9 @@ mod tests {
             "rlimits":[{"type":"RLIMIT_NEW","soft":1,"hard":1},
                 {"type":"RLIMIT_NOFILE","soft":77,"hard":77}]}"#;
         let process: Process = parse(json.as_bytes(), &["process"]).unwrap();
-        let bounding = process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap();
+        let bounding = process.capabilities.as_ref().unwrap().bounding().as_ref().unwrap();
         assert!(bounding.len() == 1 && bounding.contains(&Capability::Kill), "{bounding:?}");
-        let limits = process.rlimits().as_deref().unwrap();
+        let limits = process.rlimits.as_deref().unwrap();
         assert!(limits.len() == 1 && limits[0].soft() == 77, "{limits:?}");
     }
 
@@ -213,7 +214,7 @@ mod tests {
         let json = r#"{"cwd":"/","cwd":"/other","user":{"uid":0,"gid":0}}"#;
         match parse::<Process>(json.as_bytes(), &["process"]) {
             Err(JsonError::Syntax(error)) => assert!(error.to_string().contains("cwd"), "{error}"),
-            other => panic!("{other:?}"),
+            _ => panic!("{json} is accepted"),
         }
     }
 

@@ -4,12 +4,13 @@
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
-use oci_spec::runtime::{Capability, PosixRlimitType, Process};
+use oci_spec::runtime::{Capability, PosixRlimitType};
 use rustix::{process::Gid, thread::CapabilitySet};
 
 use super::{
     error::{Wrong, wrong},
     json::{self, JsonError},
+    spec::Process,
 };
 use crate::{
     stdio::pty::Size,
@@ -86,8 +87,8 @@ impl ProcessConfig {
             cwd: cwd(process)?,
             credentials: credentials(process)?,
             open_files: open_files(process),
-            console_size: process.console_size().and_then(|size| console_size(&size)),
-            oom_score: process.oom_score_adj().map(|score| score.clamp(LEAST_SCORE, MOST_SCORE)),
+            console_size: process.console_size.as_ref().and_then(console_size),
+            oom_score: process.oom_score_adj.map(|score| score.clamp(LEAST_SCORE, MOST_SCORE)),
         })
     }
 
@@ -98,7 +99,7 @@ impl ProcessConfig {
 }
 
 fn args(process: &Process, needs_program: bool) -> Result<Vec<String>, Wrong> {
-    let args = process.args().clone().unwrap_or_default();
+    let args = process.args.clone().unwrap_or_default();
     if needs_program && args.first().is_none_or(String::is_empty) {
         return Err(wrong("process.args", "is empty: no program to run"));
     }
@@ -112,7 +113,7 @@ fn args(process: &Process, needs_program: bool) -> Result<Vec<String>, Wrong> {
 }
 
 fn env(process: &Process) -> Result<Vec<(String, String)>, Wrong> {
-    let entries = process.env().as_deref().unwrap_or_default();
+    let entries = process.env.as_deref().unwrap_or_default();
     let mut env = Vec::with_capacity(entries.len());
     for (i, entry) in entries.iter().enumerate() {
         let field = || format!("process.env[{i}]");
@@ -140,7 +141,7 @@ fn last_of_each_name(mut env: Vec<(String, String)>) -> Vec<(String, String)> {
 }
 
 fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
-    let cwd = process.cwd();
+    let cwd = &process.cwd;
     if !cwd.is_absolute() {
         return Err(wrong(
             "process.cwd",
@@ -155,7 +156,7 @@ fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
 fn open_files(process: &Process) -> u32 {
     // With a default, because a guest's open files are the host's: without a limit one guest could
     // take all files of a node.
-    let limits = process.rlimits().as_deref().unwrap_or_default();
+    let limits = process.rlimits.as_deref().unwrap_or_default();
     let limit = limits.iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
     limit.map_or(DEFAULT_OPEN_FILES, |limit| u32::try_from(limit.soft()).unwrap_or(u32::MAX))
 }
@@ -172,7 +173,7 @@ fn console_size(size: &oci_spec::runtime::Box) -> Option<Size> {
 
 /// Capabilities over files that the process lacks. Of other users than root the kernel takes all.
 fn lacking(process: &Process) -> CapabilitySet {
-    let Some(capabilities) = process.capabilities().as_ref().filter(|_| process.user().uid() == 0)
+    let Some(capabilities) = process.capabilities.as_ref().filter(|_| process.user.uid() == 0)
     else {
         return CapabilitySet::empty();
     };
@@ -190,7 +191,7 @@ fn lacking(process: &Process) -> CapabilitySet {
 }
 
 fn credentials(process: &Process) -> Result<Option<Arc<Credentials>>, Wrong> {
-    let user = process.user();
+    let user = &process.user;
     // `setfsuid(2)` and `setfsgid(2)` take -1 for a query and change nothing.
     for (field, id) in [("uid", user.uid()), ("gid", user.gid())] {
         if id == u32::MAX {

@@ -1,13 +1,15 @@
-//! `config.json` as it is parsed: the fields and types of `oci_spec`, with a difference. Most of a
+//! `config.json` as it is parsed: the fields and types of `oci_spec`, with two differences. Most of a
 //! document of the CRI is its seccomp filter, hundreds of names of system calls. Its fields are
-//! checked like all others (`json`), and nothing of it is kept.
+//! checked like all others (`json`), and nothing of it is kept. And a list of CPUs is checked by hand:
+//! the regular expression of `oci_spec` would bring 700 kB of a library into every program.
 
 use std::{collections::HashMap, fmt, marker::PhantomData, path::PathBuf};
 
 use oci_spec::runtime::{
-    Arch, Hooks, LinuxDevice, LinuxIdMapping, LinuxIntelRdt, LinuxMemoryPolicy, LinuxNamespace,
-    LinuxNetDevice, LinuxPersonality, LinuxResources, LinuxSeccompAction, LinuxSeccompArg,
-    LinuxSeccompFilterFlag, LinuxTimeOffset, Mount, Process, Root, Solaris, VM, Windows, ZOS,
+    Arch, Hooks, LinuxCapabilities, LinuxDevice, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt,
+    LinuxMemoryPolicy, LinuxNamespace, LinuxNetDevice, LinuxPersonality, LinuxResources,
+    LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxTimeOffset, Mount,
+    PosixRlimit, Root, Scheduler, Solaris, User, VM, Windows, ZOS,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -35,6 +37,69 @@ pub(super) struct Spec {
     zos: Option<ZOS>,
     uid_mappings: Option<Vec<LinuxIdMapping>>,
     gid_mappings: Option<Vec<LinuxIdMapping>>,
+}
+
+/// The fields of `oci_spec::runtime::Process`, in its order.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "some are only checked")]
+pub(super) struct Process {
+    #[serde(default)]
+    terminal: Option<bool>,
+    #[serde(default)]
+    pub(super) console_size: Option<oci_spec::runtime::Box>,
+    pub(super) user: User,
+    #[serde(default)]
+    pub(super) args: Option<Vec<String>>,
+    #[serde(default)]
+    command_line: Option<Text>,
+    #[serde(default)]
+    pub(super) env: Option<Vec<String>>,
+    pub(super) cwd: PathBuf,
+    #[serde(default)]
+    pub(super) capabilities: Option<LinuxCapabilities>,
+    #[serde(default)]
+    pub(super) rlimits: Option<Vec<PosixRlimit>>,
+    #[serde(default)]
+    no_new_privileges: Option<bool>,
+    #[serde(default)]
+    apparmor_profile: Option<Text>,
+    #[serde(default)]
+    pub(super) oom_score_adj: Option<i32>,
+    #[serde(default)]
+    selinux_label: Option<Text>,
+    #[serde(default)]
+    io_priority: Option<LinuxIOPriority>,
+    #[serde(default)]
+    scheduler: Option<Scheduler>,
+    #[serde(rename = "execCPUAffinity", default)]
+    exec_cpu_affinity: Option<ExecCpuAffinity>,
+}
+
+/// The fields of `oci_spec::runtime::ExecCPUAffinity`, in its order.
+#[derive(Deserialize)]
+#[serde(rename = "ExecCPUAffinity", rename_all = "camelCase")]
+#[expect(dead_code, reason = "it is only checked")]
+struct ExecCpuAffinity {
+    #[serde(default, deserialize_with = "cpus")]
+    initial: Option<String>,
+    #[serde(default, rename = "final", deserialize_with = "cpus")]
+    cpu_affinity_final: Option<String>,
+}
+
+/// Checks a list of CPUs, such as `0-3,7`.
+fn cpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let is_range = |part: &str| match part.split_once('-') {
+        Some((first, last)) => is_number(first) && is_number(last),
+        None => is_number(part),
+    };
+    match Option::<String>::deserialize(deserializer)? {
+        Some(list) if !list.split(',').all(is_range) => {
+            Err(Error::custom(format!("Invalid execCPUAffinity format: {list}")))
+        }
+        list => Ok(list),
+    }
 }
 
 /// The fields of `oci_spec::runtime::Linux`, in its order.
@@ -192,7 +257,24 @@ mod tests {
                 "uidMappings": mapping
             },
             "mounts": [{ "destination": "/a", "type": "tmpfs", "source": "tmpfs" }],
-            "process": { "cwd": "/", "args": ["a"], "user": { "uid": 0, "gid": 0 } },
+            "process": {
+                "apparmorProfile": "a",
+                "args": ["a"],
+                "capabilities": { "bounding": ["CAP_KILL"] },
+                "commandLine": "a",
+                "consoleSize": { "height": 1, "width": 1 },
+                "cwd": "/",
+                "env": ["A=b"],
+                "execCPUAffinity": { "initial": "0-3,7", "final": "11" },
+                "ioPriority": { "class": "IOPRIO_CLASS_BE", "priority": 4 },
+                "noNewPrivileges": true,
+                "oomScoreAdj": 7,
+                "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 }],
+                "scheduler": { "policy": "SCHED_OTHER" },
+                "selinuxLabel": "a",
+                "terminal": true,
+                "user": { "uid": 0, "gid": 0 }
+            },
             "root": { "path": "rootfs", "readonly": true },
             "solaris": {},
             "uidMappings": mapping,
@@ -265,6 +347,36 @@ mod tests {
                 members.insert(format!("{name}x"), json!(7));
                 let _ = assert_equal(&serde_json::to_vec(&changed).unwrap());
             }
+        }
+    }
+
+    #[test]
+    fn lists_of_cpus_are_accepted_and_refused_as_by_the_types_of_the_spec() {
+        let mut document = document();
+        for list in [
+            "0",
+            "0-3",
+            "0,1,2",
+            "0-3,7,9-10",
+            "",
+            ",",
+            "1,",
+            ",1",
+            "-",
+            "1-",
+            "-1",
+            "1-2-3",
+            "1--2",
+            "a",
+            "1 ",
+            " 1",
+            "1\n",
+            "0x1",
+            "+1",
+            "4-6.,8",
+        ] {
+            document["process"]["execCPUAffinity"]["initial"] = json!(list);
+            let _ = assert_equal(&serde_json::to_vec(&document).unwrap());
         }
     }
 

@@ -57,9 +57,9 @@ impl Host {
         paths: &StdioPaths,
         process: &ProcessConfig,
     ) -> Result<Stdio, StdioError> {
-        let stdio =
-            Stdio::open(paths, Owner { container, namespace: &self.namespace, tasks: &self.tasks })
-                .await?;
+        let guests = self.guests.runtime();
+        let owner = Owner { container, namespace: &self.namespace, tasks: &self.tasks, guests };
+        let stdio = Stdio::open(paths, owner).await?;
         // Before the start, so that the guest never sees another size.
         if let (Some(terminal), Some(size)) = (stdio.terminal().upgrade(), process.console_size) {
             terminal.resize(size).map_err(StdioError::Terminal)?;

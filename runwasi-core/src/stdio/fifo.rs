@@ -29,6 +29,7 @@ use std::{
 use rustix::io::Errno;
 use tokio::{
     net::unix::pipe,
+    runtime::Handle,
     time::{Duration, Instant, sleep},
 };
 
@@ -51,6 +52,8 @@ pub struct Input(Option<Arc<InputPipe>>);
 #[derive(Debug)]
 struct InputPipe {
     path: PathBuf,
+    /// The runtime whose reactor watches the FIFO.
+    reactor: Handle,
     /// Set by [`Input::open`].
     receiver: OnceLock<pipe::Receiver>,
     /// Keeps the stream from ending before `CloseIO`. Locked only to set and to drop it.
@@ -72,8 +75,8 @@ impl Input {
         self.0.is_none()
     }
 
-    /// Checks that the FIFO exists, without opening it.
-    pub(super) fn find(path: &Path) -> Result<Self, StdioError> {
+    /// Checks that the FIFO exists, without opening it. `reactor` will watch it.
+    pub(super) fn find(path: &Path, reactor: &Handle) -> Result<Self, StdioError> {
         let open = |source| StdioError::Open { stream: "stdin", path: path.to_owned(), source };
         if !std::fs::metadata(path).map_err(open)?.file_type().is_fifo() {
             return Err(open(io::Error::new(io::ErrorKind::InvalidInput, "is not a FIFO")));
@@ -81,13 +84,15 @@ impl Input {
         let receiver = OnceLock::new();
         let writer = Mutex::new(Writer::NotYet);
         let ended = AtomicBool::new(false);
-        Ok(Self(Some(Arc::new(InputPipe { path: path.to_owned(), receiver, writer, ended }))))
+        let (path, reactor) = (path.to_owned(), reactor.clone());
+        Ok(Self(Some(Arc::new(InputPipe { path, reactor, receiver, writer, ended }))))
     }
 
     /// Opens the FIFO.
     pub(super) fn open(&self) -> Result<(), StdioError> {
         let Some(pipe) = &self.0 else { return Ok(()) };
         let open = |source| StdioError::Open { stream: "stdin", path: pipe.path.clone(), source };
+        let _entered = pipe.reactor.enter();
         // The receiver first: the kernel refuses a non-blocking writer of a FIFO without a reader.
         let receiver = pipe::OpenOptions::new().open_receiver(&pipe.path).map_err(open)?;
         // In any case: the kernel tells the end only of a FIFO that has had a writer.
@@ -116,11 +121,8 @@ impl Input {
         if self.has_ended() {
             return Ok(0);
         }
-        // Tokio answers without a look at the pipe until it has met an event.
-        let read = match rustix::io::read(receiver, &mut *buffer) {
-            Err(Errno::AGAIN) => receiver.try_read(buffer),
-            read => read.map_err(io::Error::from),
-        };
+        let mut call = || -> io::Result<usize> { Ok(rustix::io::read(receiver, &mut *buffer)?) };
+        let read = once(|call| receiver.try_io(call), &mut call);
         if let (Some(pipe), Ok(0)) = (&self.0, &read)
             && !buffer.is_empty()
         {
@@ -143,6 +145,13 @@ impl Input {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The same after a read that has met `WouldBlock`. The next read may meet it again.
+    pub(super) async fn readable_again(&self) -> io::Result<()> {
+        let Some(receiver) = self.receiver()? else { return Ok(()) };
+        let event = || receiver.ready(Direction::Read.interest());
+        readiness::wait_again(event, || receiver.try_io(|| Direction::Read.look(receiver))).await
     }
 
     /// `CloseIO`: the stream ends once every other writer is gone, too.
@@ -180,21 +189,22 @@ struct Logs {
 }
 
 impl Output {
-    /// Opens the FIFO and waits until the deadline for a reader.
+    /// Opens the FIFO, which `reactor` watches, and waits until the deadline for a reader.
     pub(super) async fn open(
         stream: &'static str,
         path: &Path,
         deadline: Instant,
+        reactor: &Handle,
     ) -> Result<Self, StdioError> {
         let failed = |source| StdioError::Open { stream, path: path.to_owned(), source };
-        let early = wait_for_reader(path, deadline).await.map_err(failed)?;
+        let early = wait_for_reader(path, deadline, reactor).await.map_err(failed)?;
         // Only now: the reading end held here would pass for the reader waited for above.
         let reader =
             File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
         let sender = match early {
             Some(sender) => sender,
             // Not refused any more: the reading end held here is open.
-            None => pipe::OpenOptions::new().open_sender(path).map_err(failed)?,
+            None => open_sender(path, reactor).map_err(failed)?,
         };
         Ok(Self::of(sender, Some(reader), None))
     }
@@ -251,15 +261,19 @@ impl Output {
             None => Ok(()),
         }
     }
+
+    /// The same after a write that has met `WouldBlock`. The next write may meet it again.
+    pub(super) async fn writable_again(&self) -> io::Result<()> {
+        let Some(OutputPipe { sender, .. }) = self.0.as_deref() else { return Ok(()) };
+        let event = || sender.ready(Direction::Write.interest());
+        readiness::wait_again(event, || sender.try_io(|| Direction::Write.look(sender))).await
+    }
 }
 
 impl OutputPipe {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        // As `Input::try_read`.
-        let result = match rustix::io::write(&self.sender, bytes) {
-            Err(Errno::AGAIN) => self.sender.try_write(bytes),
-            written => written.map_err(io::Error::from),
-        };
+        let mut call = || -> io::Result<usize> { Ok(rustix::io::write(&self.sender, bytes)?) };
+        let result = once(|call| self.sender.try_io(call), &mut call);
         match &result {
             // The end of a reader is no reason to end its container. A FIFO has a reader here until
             // the end of the guest. Relaxed: the flags guard no other data.
@@ -323,11 +337,34 @@ impl OutputPipe {
     }
 }
 
+/// Makes a call once. `through` is Tokio's `try_io`, which forgets the readiness of a pipe if the call
+/// meets `WouldBlock`, but makes no call before it has met an event.
+fn once(
+    through: impl FnOnce(&mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize>,
+    call: &mut dyn FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut made = false;
+    let result = through(&mut || {
+        made = true;
+        call()
+    });
+    if made { result } else { call() }
+}
+
+fn open_sender(path: &Path, reactor: &Handle) -> io::Result<pipe::Sender> {
+    let _entered = reactor.enter();
+    pipe::OpenOptions::new().open_sender(path)
+}
+
 /// Opens the FIFO for writing only, which the kernel refuses (`ENXIO`) as long as it has no reader.
 /// Returns no sender if no reader has come by the deadline.
-async fn wait_for_reader(path: &Path, deadline: Instant) -> io::Result<Option<pipe::Sender>> {
+async fn wait_for_reader(
+    path: &Path,
+    deadline: Instant,
+    reactor: &Handle,
+) -> io::Result<Option<pipe::Sender>> {
     loop {
-        match pipe::OpenOptions::new().open_sender(path) {
+        match open_sender(path, reactor) {
             Ok(sender) => return Ok(Some(sender)),
             Err(error) if error.raw_os_error() != Some(libc::ENXIO) => return Err(error),
             Err(_) if Instant::now() >= deadline => {
@@ -369,7 +406,8 @@ mod tests {
         let paths = StdioPaths { stdin, stdout, ..StdioPaths::default() };
         let id = id();
         let tasks = Tasks::new(SOON);
-        Stdio::open(&paths, Owner { container: &id, namespace: &id, tasks: &tasks }).await
+        let guests = &Handle::current();
+        Stdio::open(&paths, Owner { container: &id, namespace: &id, tasks: &tasks, guests }).await
     }
 
     #[tokio::test]
@@ -516,6 +554,41 @@ mod tests {
         });
         timeout(SOON, write).await.unwrap().unwrap();
         assert!(reader.await.unwrap());
+    }
+
+    /// The wake-up of a guest takes no turn of the control thread.
+    #[test]
+    fn guest_that_waits_for_its_pipes_is_woken_by_its_own_runtime() {
+        let guests = crate::runtime::GuestRuntime::start(1).unwrap();
+        let control = crate::runtime::control().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let [stdin, stdout] = ["in", "out"].map(|name| fifo(&directory, name));
+        let paths =
+            StdioPaths { stdin: stdin.clone(), stdout: stdout.clone(), ..StdioPaths::default() };
+        let (id, tasks) = (id(), Tasks::new(SOON));
+        let runtime = guests.guests().runtime();
+        let owner = Owner { container: &id, namespace: &id, tasks: &tasks, guests: runtime };
+        let stdio = control
+            .block_on(async {
+                let stdio = Stdio::open(&paths, owner).await?;
+                stdio.begin(drop).map(|()| stdio)
+            })
+            .unwrap();
+        // From here on the control runtime is not polled.
+        let full = stdio.stdout.try_write(&vec![0; 1 << 20]).unwrap();
+        let (ended, ends) = std::sync::mpsc::channel();
+        let ended_too = ended.clone();
+        let Stdio { stdin: input, stdout: output, .. } = stdio.clone();
+        runtime.spawn(async move { ended.send(output.write_all(b"more").await.is_ok()) });
+        runtime.spawn(async move { ended_too.send(input.read(&mut [0; 8]).await.is_ok()) });
+        let early = ends.recv_timeout(Duration::from_millis(50));
+        assert!(early.is_err(), "a full pipe, and an empty one");
+        std::fs::write(stdin, "typed").unwrap();
+        File::open(stdout).unwrap().read_exact(&mut vec![0; full]).unwrap();
+        for _ in 0..2 {
+            assert_eq!(ends.recv_timeout(SOON), Ok(true));
+        }
+        guests.end();
     }
 
     #[tokio::test]

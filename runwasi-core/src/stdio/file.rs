@@ -205,7 +205,10 @@ mod tests {
             fsmount, fsopen,
         },
     };
-    use tokio::time::{Duration, Instant, timeout};
+    use tokio::{
+        runtime::Handle,
+        time::{Duration, Instant, timeout},
+    };
 
     use super::{
         super::{paths::StreamTarget, streams},
@@ -214,7 +217,8 @@ mod tests {
 
     async fn opened(path: &str) -> streams::Output {
         let place = StreamTarget::File(path.into());
-        streams::Output::open("stdout", place, Instant::now()).await.unwrap()
+        let reactor = Handle::current();
+        streams::Output::open("stdout", place, Instant::now(), &reactor).await.unwrap()
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use std::{
 };
 
 use command_fds::{CommandFdExt, FdMapping};
-use tokio::{net::unix::pipe, time::timeout};
+use tokio::{net::unix::pipe, runtime::Handle, time::timeout};
 use url::Url;
 
 use super::{error::StdioError, fifo::Output, logger_end, owner::Owner, paths::LOGGER_V2};
@@ -27,8 +27,13 @@ use crate::{blocking::blocking, cgroups, sys, task_limits};
 /// How long a logger may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Starts the logger. Returns the outputs that it reads as stdout and stderr.
-pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
+/// Starts the logger. Returns the outputs that it reads as stdout and stderr, which `reactor`
+/// watches.
+pub(super) async fn start(
+    uri: &Url,
+    owner: Owner<'_>,
+    reactor: &Handle,
+) -> Result<(Output, Output), StdioError> {
     let wrong = || StdioError::Address {
         stream: "stdout",
         address: uri.to_string(),
@@ -36,7 +41,7 @@ pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output
     };
     let program = super::paths::path(uri).ok_or_else(wrong)?;
     let tells_readiness = uri.scheme() == LOGGER_V2;
-    run(command(&program, uri, owner), tells_readiness, owner)
+    run(command(&program, uri, owner), tells_readiness, owner, reactor)
         .await
         .map_err(|source| StdioError::Logger { program, source })
 }
@@ -65,6 +70,7 @@ async fn run(
     mut command: Command,
     tells_readiness: bool,
     owner: Owner<'_>,
+    reactor: &Handle,
 ) -> io::Result<(Output, Output)> {
     let (stdout, to_stdout) = io::pipe()?;
     let (stderr, to_stderr) = io::pipe()?;
@@ -97,6 +103,7 @@ async fn run(
         return Err(io::Error::other("closed its file descriptor 5 without a byte for ready"));
     }
     let output = |writer: io::PipeWriter| {
+        let _entered = reactor.enter();
         let sender = pipe::Sender::from_owned_fd(writer.into())?;
         io::Result::Ok(Output::pipe(sender, owner.container.clone(), streams.clone()))
     };
@@ -147,7 +154,9 @@ mod tests {
         let container = Id::parse("id", "c1").unwrap();
         let namespace = Id::parse("id", "n1").unwrap();
         let tasks = Tasks::new(Duration::ZERO);
-        start(&uri, Owner { container: &container, namespace: &namespace, tasks: &tasks }).await
+        let guests = &Handle::current();
+        let owner = Owner { container: &container, namespace: &namespace, tasks: &tasks, guests };
+        start(&uri, owner, guests).await
     }
 
     async fn becomes(path: &Path, text: &str) {
@@ -220,8 +229,9 @@ mod tests {
         let nowhere = Url::parse("binary:///no/such/logger").unwrap();
         let id = Id::parse("id", "c1").unwrap();
         let tasks = Tasks::new(Duration::ZERO);
-        let owner = Owner { container: &id, namespace: &id, tasks: &tasks };
-        let error = start(&nowhere, owner).await.unwrap_err().to_string();
+        let guests = &Handle::current();
+        let owner = Owner { container: &id, namespace: &id, tasks: &tasks, guests };
+        let error = start(&nowhere, owner, guests).await.unwrap_err().to_string();
         assert!(error.contains("/no/such/logger") && error.contains("No such file"), "{error}");
     }
 }

@@ -29,7 +29,10 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use tokio::time::{Duration, Instant};
+use tokio::{
+    runtime::Handle,
+    time::{Duration, Instant},
+};
 
 pub(crate) use self::unread::Unread;
 use self::{
@@ -63,12 +66,14 @@ pub struct Stdio {
 }
 
 impl Stdio {
-    /// Opens the streams that containerd requests, except stdin. To be called on the Tokio runtime
-    /// with the reactor that shall watch them. Waits up to a second for readers of FIFOs.
+    /// Opens the streams that containerd requests, except stdin. Waits up to a second for readers of
+    /// FIFOs. A terminal is copied, and files are watched, by the Tokio runtime of the caller.
     pub async fn open(paths: &StdioPaths, owner: Owner<'_>) -> Result<Self, StdioError> {
+        // A terminal's pipes are those of its copy, which is no guest.
+        let reactor = if paths.terminal { Handle::current() } else { owner.guests.clone() };
         let stdin = match place("stdin", &paths.stdin)? {
             StreamTarget::Nothing => fifo::Input::default(),
-            StreamTarget::Fifo(path) => fifo::Input::find(&path)?,
+            StreamTarget::Fifo(path) => fifo::Input::find(&path, &reactor)?,
             StreamTarget::File(path) => {
                 let what = format!("stdin file://{}", path.display());
                 return Err(StdioError::Unsupported { what, why: "input comes from FIFOs only" });
@@ -78,7 +83,7 @@ impl Stdio {
                 return Err(StdioError::Unsupported { what, why: "a logger takes output only" });
             }
         };
-        let (stdout, stderr) = outputs(paths, owner).await?;
+        let (stdout, stderr) = outputs(paths, owner, &reactor).await?;
         if !paths.terminal {
             return Ok(Self { stdin: Input::Fifo(stdin), stdout, stderr, terminal: None });
         }
@@ -184,7 +189,11 @@ impl Drain {
 
 /// Opens stdout and stderr. A logger given as stdout takes both, as does a file that is given
 /// twice.
-async fn outputs(paths: &StdioPaths, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
+async fn outputs(
+    paths: &StdioPaths,
+    owner: Owner<'_>,
+    reactor: &Handle,
+) -> Result<(Output, Output), StdioError> {
     let stdout = place("stdout", &paths.stdout)?;
     // The output of a terminal is one stream: a path of stderr is ignored, as by runc's shim.
     let stderr = match paths.terminal {
@@ -192,16 +201,16 @@ async fn outputs(paths: &StdioPaths, owner: Owner<'_>) -> Result<(Output, Output
         false => place("stderr", &paths.stderr)?,
     };
     if let StreamTarget::Logger(uri) = &stdout {
-        let (stdout, stderr) = logger::start(uri, owner).await?;
+        let (stdout, stderr) = logger::start(uri, owner, reactor).await?;
         return Ok((Output::Fifo(stdout), Output::Fifo(stderr)));
     }
     let deadline = Instant::now() + READER_PATIENCE;
     // A FIFO that is given twice is opened once: its first opening holds a reading end, which would
     // pass for the reader that a second opening waits for.
     let same = stdout == stderr;
-    let stdout = Output::open("stdout", stdout, deadline).await?;
-    let stderr =
-        if same { stdout.clone() } else { Output::open("stderr", stderr, deadline).await? };
+    let open = async |stream, place| Output::open(stream, place, deadline, reactor).await;
+    let stdout = open("stdout", stdout).await?;
+    let stderr = if same { stdout.clone() } else { open("stderr", stderr).await? };
     Ok((stdout, stderr))
 }
 

@@ -1,5 +1,7 @@
 //! The process that streams belong to.
 
+use tokio::runtime::Handle;
+
 use crate::{id::Id, shutdown::Tasks};
 
 /// The container that streams belong to, and the tasks that serve them.
@@ -11,4 +13,7 @@ pub struct Owner<'a> {
     pub namespace: &'a Id,
     /// The tasks that copy a terminal.
     pub tasks: &'a Tasks,
+    /// The runtime that polls the process. Its reactor watches the pipes: a wake-up of the guest by
+    /// another runtime would take two threads more.
+    pub guests: &'a Handle,
 }

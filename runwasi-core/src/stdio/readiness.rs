@@ -52,6 +52,20 @@ pub(super) async fn wait_for(file: &AsyncFd<File>, direction: Direction) -> io::
     wait(event, || file.try_io(interest, |file| direction.look(file))).await
 }
 
+/// Waits until a file may be ready again, after a call that has met `WouldBlock`: Tokio has forgotten
+/// what it told before, and the call that follows asks the kernel.
+pub(super) async fn wait_again<F>(
+    event: impl Fn() -> F,
+    look: impl Fn() -> io::Result<()>,
+) -> io::Result<()>
+where
+    F: Future<Output = io::Result<Ready>>,
+{
+    let told = event().await?;
+    // Of a closed end Tokio forgets nothing.
+    if told.is_read_closed() || told.is_write_closed() { wait(event, look).await } else { Ok(()) }
+}
+
 /// Waits until a file is ready. `event` waits for what Tokio tells, and `look` asks the kernel, in
 /// Tokio's `try_io`, which forgets the readiness after `WouldBlock`.
 pub(super) async fn wait<F>(

@@ -3,7 +3,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use rustix::io::Errno;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{error::StdioError, fifo, file, paths::StreamTarget, pty::Slave};
 
@@ -26,11 +26,13 @@ impl Input {
     /// Reads at least one byte into `buffer`; 0 is the end. A dropped future has read nothing.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            self.readable().await?;
             match self.try_read(buffer) {
-                // Another reader has taken the bytes, or the readiness was stale.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
+            }
+            match self {
+                Self::Fifo(fifo) => fifo.readable_again().await?,
+                Self::Terminal(slave) => slave.readable().await?,
             }
         }
     }
@@ -80,11 +82,12 @@ impl Output {
         stream: &'static str,
         place: StreamTarget,
         deadline: Instant,
+        reactor: &Handle,
     ) -> Result<Self, StdioError> {
         match place {
             StreamTarget::Nothing => Ok(Self::default()),
             StreamTarget::Fifo(path) => {
-                match fifo::Output::open(stream, &path, deadline).await {
+                match fifo::Output::open(stream, &path, deadline, reactor).await {
                     // containerd's own shim writes to a file or device of this path, too. It makes
                     // none.
                     Err(error) if error.is_no_fifo() => {
@@ -127,7 +130,9 @@ impl Output {
                 }
                 // Of a device: to try again could be for ever.
                 Ok(0) => Err(Errno::IO.into()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.writable_again().await
+                }
                 Err(error) => Err(error),
             };
             match result {
@@ -163,6 +168,14 @@ impl Output {
             Self::Fifo(fifo) => fifo.writable().await,
             Self::File(file) => file.writable().await,
             Self::Terminal(slave) => slave.writable().await,
+        }
+    }
+
+    /// The same after a write that has met `WouldBlock`. The next write may meet it again.
+    async fn writable_again(&self) -> io::Result<()> {
+        match self {
+            Self::Fifo(fifo) => fifo.writable_again().await,
+            Self::File(_) | Self::Terminal(_) => self.writable().await,
         }
     }
 

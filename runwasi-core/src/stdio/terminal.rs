@@ -229,7 +229,7 @@ mod tests {
     use std::{sync::mpsc, time::Duration};
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
-    use tokio::{net::unix::pipe, time::timeout};
+    use tokio::{net::unix::pipe, runtime::Handle, time::timeout};
 
     use super::{super::paths::StreamTarget, *};
 
@@ -237,7 +237,9 @@ mod tests {
 
     fn terminal(input: fifo::Input, output: Output) -> (Terminal, Arc<Slave>) {
         let id = Id::parse("id", "test").unwrap();
-        let owner = Owner { container: &id, namespace: &id, tasks: &Tasks::new(SOON) };
+        let tasks = Tasks::new(SOON);
+        let guests = &Handle::current();
+        let owner = Owner { container: &id, namespace: &id, tasks: &tasks, guests };
         Terminal::open(input, output, owner).unwrap()
     }
 
@@ -259,9 +261,10 @@ mod tests {
                 mknodat(CWD, path, FileType::Fifo, Mode::from(0o600), 0).unwrap();
             }
             let seen = pipe::OpenOptions::new().open_receiver(&stdout).unwrap();
-            let output =
-                Output::Fifo(fifo::Output::open("stdout", &stdout, Instant::now()).await.unwrap());
-            let input = fifo::Input::find(&stdin).unwrap();
+            let reactor = Handle::current();
+            let output = fifo::Output::open("stdout", &stdout, Instant::now(), &reactor).await;
+            let output = Output::Fifo(output.unwrap());
+            let input = fifo::Input::find(&stdin, &reactor).unwrap();
             let (terminal, slave) = terminal(input, output);
             let (sender, signals) = mpsc::channel();
             terminal.begin(move |signal| sender.send(signal).unwrap()).unwrap();
@@ -368,7 +371,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let place = StreamTarget::File(path.clone());
-        let output = Output::open("stdout", place, Instant::now()).await.unwrap();
+        let reactor = Handle::current();
+        let output = Output::open("stdout", place, Instant::now(), &reactor).await.unwrap();
         let input = fifo::Input::default();
         let (terminal, slave) = terminal(input, output);
         terminal.begin(|_| ()).unwrap();

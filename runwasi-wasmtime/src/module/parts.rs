@@ -9,8 +9,11 @@
 //! The library reads or writes only the first of several vectors. Here a part has the bytes of all,
 //! and is read or written by one call of the kernel, as by `readv(2)` and `writev(2)`: a line in
 //! several vectors is appended as a whole.
+//!
+//! A standard stream is tried first with the guest's own memory, if there is one vector: what does not
+//! wait is copied once, by the kernel. A wait needs a copy, since the memory is the guest's meanwhile.
 
-use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::{
@@ -21,7 +24,7 @@ use wiggle::GuestMemory;
 
 use super::{
     files::{BADF, SPIPE, SUCCESS},
-    preview1::{MODULES, enter, read_u32, write_u32},
+    preview1::{MODULES, enter, outside, place, read_u32, write_u32},
     store::Guest,
     vectors::{VECTOR, Vectors},
 };
@@ -228,6 +231,40 @@ impl Target {
         matches!(self, Self::Stream(..)) && kind.reads()
     }
 
+    /// True for a write to a stream that waits until all is written.
+    fn waits_to_write(&self, kind: Kind) -> bool {
+        matches!(self, Self::Stream(_, true)) && !kind.reads()
+    }
+
+    /// Reads or writes what a stream has, or has room for, now. Absent if that cannot be tried, or if the
+    /// call has to wait.
+    fn at_once(
+        &self,
+        caller: &mut Caller<'_, Guest>,
+        kind: Kind,
+        vectors: &Vectors,
+    ) -> wasmtime::Result<Option<io::Result<u32>>> {
+        let (Self::Stream(stream, waits), Some((start, length))) = (self, vectors.only()) else {
+            return Ok(None);
+        };
+        let (mut memory, _) = enter(caller)?;
+        let most = match kind {
+            Kind::Read => STREAM,
+            Kind::Write if length <= TRANSFER => TRANSFER,
+            _ => return Ok(None),
+        };
+        let length = length.min(most) as usize;
+        let bytes = place(&mut memory, start, length).ok_or_else(outside)?;
+        let result = if kind.reads() { stream.try_read(bytes) } else { stream.try_write(bytes) };
+        Ok(match result {
+            // Of a device: the call that follows has the error.
+            Ok(0) if !kind.reads() => None,
+            Err(error) if *waits && error.kind() == io::ErrorKind::WouldBlock => None,
+            Ok(count) => Some(Ok(u32::try_from(count)?)),
+            Err(error) => Some(Err(error)),
+        })
+    }
+
     /// The `errno` of a call without bytes. Absent if the call itself has to tell.
     fn of_nothing(&self, kind: Kind) -> Option<i32> {
         let Self::Stream(stream, _) = self else { return None };
@@ -261,7 +298,7 @@ async fn transfer(
     let done = match target.of_nothing(call.kind).filter(|_| vectors.length() == 0) {
         Some(SUCCESS) => Ok(0),
         Some(errno) => Err(errno),
-        None => transfer_parts(&mut caller, call, &target, &vectors).await?,
+        None => transfer_all(&mut caller, call, &target, &vectors).await?,
     };
     match done {
         Ok(done) => {
@@ -275,14 +312,31 @@ async fn transfer(
 
 /// Reads or writes the bytes of all vectors, or as many as there are. The inner error is an
 /// `errno`.
-async fn transfer_parts(
+async fn transfer_all(
     caller: &mut Caller<'_, Guest>,
     call: Transfer,
     target: &Target,
     vectors: &Vectors,
 ) -> wasmtime::Result<Result<u32, i32>> {
+    match target.at_once(caller, call.kind, vectors)? {
+        None => transfer_parts(caller, call, target, vectors, 0).await,
+        Some(Ok(done)) if target.waits_to_write(call.kind) && done < vectors.length() => {
+            transfer_parts(caller, call, target, vectors, done).await
+        }
+        Some(Ok(done)) => Ok(Ok(done)),
+        Some(Err(error)) => Ok(Err(errno::preview1(&error))),
+    }
+}
+
+/// Does the same behind so many bytes, through memory of the host.
+async fn transfer_parts(
+    caller: &mut Caller<'_, Guest>,
+    call: Transfer,
+    target: &Target,
+    vectors: &Vectors,
+    mut done: u32,
+) -> wasmtime::Result<Result<u32, i32>> {
     let most = if target.reads_stream(call.kind) { STREAM } else { TRANSFER };
-    let mut done = 0;
     loop {
         let part = most.min(vectors.length() - done);
         let here = Part { vectors, done, length: part };

@@ -241,11 +241,18 @@ pub(super) fn write_u32(
 
 /// Writes bytes, of any alignment.
 pub(super) fn write(memory: &mut GuestMemory<'_>, at: i32, what: &[u8]) -> wasmtime::Result<()> {
-    let at = at.cast_unsigned() as usize;
-    let place = match memory {
-        GuestMemory::Unshared(bytes) => bytes.get_mut(at..at.saturating_add(what.len())),
-        GuestMemory::Shared(_) => None,
-    };
+    let place = place(memory, at.cast_unsigned(), what.len());
     place.ok_or_else(outside)?.copy_from_slice(what);
     Ok(())
+}
+
+/// A place in the guest's memory.
+pub(super) fn place<'a>(
+    memory: &'a mut GuestMemory<'_>,
+    start: u32,
+    length: usize,
+) -> Option<&'a mut [u8]> {
+    let GuestMemory::Unshared(bytes) = memory else { return None };
+    let start = start as usize;
+    bytes.get_mut(start..start.saturating_add(length))
 }

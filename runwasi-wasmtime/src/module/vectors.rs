@@ -12,8 +12,9 @@ const MOST: u32 = 0x7fff_f000;
 
 /// The places of one call, without empty ones. All lie inside the memory.
 pub(super) struct Vectors {
-    /// Pointers and lengths.
-    places: Vec<(u32, u32)>,
+    /// Pointers and lengths: the first place, which most calls have alone, and the others.
+    first: Option<(u32, u32)>,
+    others: Vec<(u32, u32)>,
     length: u32,
 }
 
@@ -27,7 +28,7 @@ impl Vectors {
         }
         let vectors = read(memory, at, size as usize).ok_or_else(outside)?;
         let word = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
-        let mut found = Self { places: Vec::with_capacity(count as usize), length: 0 };
+        let mut found = Self { first: None, others: Vec::new(), length: 0 };
         for vector in vectors.chunks_exact(VECTOR as usize) {
             let start = word(&vector[..4]);
             let length = word(&vector[4..]);
@@ -37,8 +38,11 @@ impl Vectors {
             read(memory, start.cast_signed(), length as usize).ok_or_else(outside)?;
             // What is beyond is left to the guest's next call.
             let length = length.min(MOST - found.length);
-            found.places.push((start, length));
             found.length += length;
+            match found.first {
+                None => found.first = Some((start, length)),
+                Some(_) => found.others.push((start, length)),
+            }
         }
         Ok(found)
     }
@@ -50,7 +54,12 @@ impl Vectors {
 
     /// True for at most one place.
     pub(super) fn is_simple(&self) -> bool {
-        self.places.len() < 2
+        self.others.is_empty()
+    }
+
+    /// The only place; absent if there are several, or if it is empty.
+    pub(super) fn only(&self) -> Option<(u32, u32)> {
+        self.first.filter(|_| self.is_simple())
     }
 
     /// Copies so many bytes behind the first `skipped` ones.
@@ -84,7 +93,7 @@ impl Vectors {
 
     /// Places of so many bytes behind the first `skipped` ones.
     fn parts(&self, mut skipped: u32, mut left: u32) -> impl Iterator<Item = (u32, u32)> {
-        self.places.iter().filter_map(move |&(start, length)| {
+        self.first.iter().chain(&self.others).filter_map(move |&(start, length)| {
             let behind = skipped.min(length);
             skipped -= behind;
             let part = left.min(length - behind);
@@ -117,7 +126,7 @@ mod tests {
     fn bytes_are_gathered_and_scattered_over_all_places() {
         let mut bytes = memory(&[(0, 0), (64, 2), (70, 0), (67, 1), (65, 3)]);
         let found = vectors(&mut bytes, 5).unwrap();
-        assert_eq!((found.length(), found.is_simple()), (6, false));
+        assert_eq!((found.length(), found.is_simple(), found.only()), (6, false, None));
         let mut memory = GuestMemory::Unshared(&mut bytes);
         for (skipped, length, wanted) in [(0, 6, "abdbcd"), (1, 3, "bdb"), (3, 9, "bcd")] {
             let mut gathered = Vec::new();
@@ -134,7 +143,8 @@ mod tests {
             assert!(vectors(&mut memory(&[(64, 1), last]), count).is_err(), "{last:?} {count}");
         }
         // An empty one is not looked at.
-        assert!(vectors(&mut memory(&[(64, 10), (u32::MAX, 0)]), 2).unwrap().is_simple());
+        let found = vectors(&mut memory(&[(64, 10), (u32::MAX, 0)]), 2).unwrap();
+        assert_eq!((found.is_simple(), found.only()), (true, Some((64, 10))));
     }
 
     #[test]

@@ -122,7 +122,7 @@ mod tests {
         stdio::{Stdio, owner::Owner, paths::StdioPaths},
     };
     use rustix::fs::{CWD, FileType, Mode, mknodat};
-    use tokio::{task::JoinSet, time::timeout};
+    use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
     use super::*;
 
@@ -141,7 +141,8 @@ mod tests {
         let paths = StdioPaths { stdout, ..StdioPaths::default() };
         let id = Id::parse("id", "test").unwrap();
         let tasks = Tasks::new(SOON);
-        let owner = Owner { container: &id, namespace: &id, tasks: &tasks };
+        let guests = &Handle::current();
+        let owner = Owner { container: &id, namespace: &id, tasks: &tasks, guests };
         let stdio = Stdio::open(&paths, owner).await.unwrap();
         timeout(SOON, stdio.stdout.writable()).await.unwrap().unwrap();
         let full = stdio.stdout.try_write(&vec![0; 1 << 20]).unwrap();

@@ -96,11 +96,23 @@ impl Standard {
         if waits { input.read(bytes).await } else { input.try_read(bytes) }
     }
 
+    /// Reads what is there now, without a wait.
+    pub(crate) fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        let Self::Input(Stdin(input)) = self else { return Err(bad()) };
+        input.try_read(bytes)
+    }
+
     /// Writes bytes and returns their number: if it `waits`, all up to the first error, else those for
     /// which there is room.
     pub(crate) async fn write(&self, bytes: &[u8], waits: bool) -> io::Result<usize> {
         let Self::Output(Stdout { output, .. }) = self else { return Err(bad()) };
         if waits { output.write(bytes).await } else { output.try_write(bytes) }
+    }
+
+    /// Writes the bytes for which there is room now, without a wait.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Self::Output(Stdout { output, .. }) = self else { return Err(bad()) };
+        output.try_write(bytes)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `-v`, `-info` and the forms of `start`'s answer.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -245,10 +245,7 @@ fn thin_shim_is_linked_without_the_engine() -> Result<()> {
 /// Addresses for the loader to correct cost each start of a shim time, and each shim memory of its own.
 #[test]
 fn programs_have_no_addresses_that_the_loader_corrects() -> Result<()> {
-    let shims = [Runtime::Wasmtime, Runtime::Wasmtimed].map(Runtime::program_file);
-    let programs = shims.into_iter().flatten().chain([daemon_file()]).collect::<Vec<_>>();
-    ensure!(programs.len() == 3, "{programs:?}");
-    for program in programs {
+    for program in programs()? {
         let told = Command::new("readelf").args(["-rW"]).args([&program]).run()?.ok()?;
         // One line each, by a name of the machine's: R_X86_64_RELATIVE, R_AARCH64_RELATIVE.
         let relative = told.out().matches("_RELATIVE").count();
@@ -256,6 +253,25 @@ fn programs_have_no_addresses_that_the_loader_corrects() -> Result<()> {
         ensure!(told.out().contains("_GLOB_DAT"), "{}: {}", program.display(), told.out());
     }
     Ok(())
+}
+
+/// The library of the unwinder costs each start of a shim a fourth of a millisecond.
+#[test]
+fn programs_have_their_unwinder_in_them() -> Result<()> {
+    for program in programs()? {
+        let told = Command::new("readelf").args(["-dW"]).args([&program]).run()?.ok()?;
+        ensure!(told.out().contains("[libc.so.6]"), "{}: {}", program.display(), told.out());
+        ensure!(!told.out().contains("libgcc"), "{}: {}", program.display(), told.out());
+    }
+    Ok(())
+}
+
+/// The shims and the daemon.
+fn programs() -> Result<Vec<PathBuf>> {
+    let shims = [Runtime::Wasmtime, Runtime::Wasmtimed].map(Runtime::program_file);
+    let programs = shims.into_iter().flatten().chain([daemon_file()]).collect::<Vec<_>>();
+    ensure!(programs.len() == 3, "{programs:?}");
+    Ok(programs)
 }
 
 /// A bundle with the guest and a `log` FIFO in it.
