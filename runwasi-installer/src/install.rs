@@ -192,6 +192,7 @@ impl Run<'_> {
         if due.daemon && wanted.iter().any(|file| file.follows == Follows::Daemon) {
             self.services.start_daemon(due.units)?;
             self.done.push("containerd-wasmtimed: started".to_owned());
+            // Told and not refused: variables and flags of the unit may name more directories.
             let state = plan::state(self.root, self.options, self.distribution)?;
             self.done.extend(bundle_roots::complaint(self.root, &state)?);
             self.record.due.daemon = false;

@@ -27,6 +27,7 @@ pub(crate) fn refuse_too_early(
 ) -> Result<(), Error> {
     let Some(refused) = &record.refused else { return Ok(()) };
     let written = after.map(|text| digest(text.as_bytes()));
+    // Without a restart nothing is tried.
     if options.retry || !options.restart || !is_of(refused, file, written.as_deref()) {
         return Ok(());
     }
