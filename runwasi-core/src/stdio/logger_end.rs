@@ -117,7 +117,7 @@ mod tests {
         process::{Child, Command},
     };
 
-    use tokio::time::timeout;
+    use tokio::{runtime::Handle, time::timeout};
 
     use super::*;
 
@@ -133,7 +133,8 @@ mod tests {
         let id = Id::parse("id", "test").unwrap();
         let pid = Pid::from_child(child);
         let process = Process { flush, term, ..Process::open(Some(pid)) };
-        process.end_without_streams(Owner { container: &id, namespace: &id, tasks })
+        let guests = &Handle::current();
+        process.end_without_streams(Owner { container: &id, namespace: &id, tasks, guests })
     }
 
     async fn ends(mut child: Child) -> Option<i32> {
