@@ -138,23 +138,15 @@ impl Line {
         Ok(merged)
     }
 
-    pub(super) fn sets(&self, flag: &str) -> bool {
-        self.given.iter().any(|word| word.flag == flag)
-    }
-
-    /// The file of settings that is named.
-    pub(super) fn config(&self) -> Option<OsString> {
-        self.given.iter().rfind(|word| word.flag == "--config").map(|word| word.value.clone())
+    /// The value of a flag; the last one of the line.
+    pub(super) fn value(&self, flag: &str) -> Option<&OsString> {
+        self.given.iter().rfind(|word| word.flag == flag).map(|word| &word.value)
     }
 }
 
 impl Word {
-    pub(super) fn new(
-        place: impl Into<String>,
-        flag: impl Into<String>,
-        value: impl Into<OsString>,
-    ) -> Self {
-        Self { place: place.into(), flag: flag.into(), value: value.into() }
+    pub(super) fn new(place: &str, flag: &str, value: impl Into<OsString>) -> Self {
+        Self { place: place.to_owned(), flag: flag.to_owned(), value: value.into() }
     }
 
     fn argument(&self) -> OsString {

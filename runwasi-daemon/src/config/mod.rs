@@ -85,7 +85,7 @@ pub fn read(
         parsed => parsed.map_err(|error| arguments::refusal(&error, &parser, arguments))?,
     };
     let line = Line::of(&parser, &matches)?;
-    let named = line.config().map(|file| (file, "--config".to_owned()));
+    let named = line.value("--config").map(|file| (file.clone(), "--config".to_owned()));
     let variable = identity.variable("config");
     let named = named.or_else(|| Some((environment(&variable)?, variable)));
     let (path, named_by) = named.unwrap_or_else(|| (default_file.into(), DEFAULT.to_owned()));
@@ -156,7 +156,7 @@ impl Reader<'_> {
     /// The socket for a request to daemons.
     fn socket(&mut self) -> Result<PathBuf, SettingsError> {
         // A file that is just being edited must not keep others from asking a daemon they can name.
-        if self.line.sets("--socket") {
+        if self.line.value("--socket").is_some() {
             return Ok(self.line.over(&mut self.parser, &[])?.socket);
         }
         Ok(self.settings()?.socket)
@@ -237,7 +237,7 @@ fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
         if texts.is_empty() {
             return Err(entry.error("is empty; at least one directory is needed"));
         }
-        words.extend(texts.into_iter().map(|(place, text)| Word::new(place, flag, text)));
+        words.extend(texts.into_iter().map(|(place, text)| Word::new(&place, flag, text)));
     }
     Ok(words)
 }
