@@ -305,6 +305,7 @@ async fn limits_reach_the_kernel_in_the_order_of_the_turns() {
         change.await.unwrap();
     }
     assert_eq!(fixture.at("cpu/k8s/c1/cpu.shares"), "400");
+    kernel_limits.release();
 }
 
 #[test]

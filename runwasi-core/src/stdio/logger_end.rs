@@ -169,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn end_of_the_sandbox_shortens_the_time() {
-        let tasks = Tasks::new(SHORT * 2);
+        let tasks = Tasks::new(Duration::from_secs(4));
         let child = logger("exec sleep 1000");
         drop(streams(&child, &tasks, (LONG, LONG)));
         tasks.stop();
