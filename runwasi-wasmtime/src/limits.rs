@@ -210,6 +210,8 @@ impl ResourceLimiter for Limits {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[test]
@@ -288,8 +290,9 @@ mod tests {
     #[tokio::test]
     async fn a_guest_within_its_limit_keeps_its_own_result() {
         let memory = Memory::new(Some(1), false);
-        assert_eq!(bounded(&memory, async { Ok(7) }).await.unwrap(), 7);
-        let error = bounded(&memory, async { Err::<(), _>(wasmtime::Error::msg("own")) }).await;
+        assert_eq!(bounded(&memory, pin!(async { Ok(7) })).await.unwrap(), 7);
+        let error =
+            bounded(&memory, pin!(async { Err::<(), _>(wasmtime::Error::msg("own")) })).await;
         assert_eq!(error.unwrap_err().to_string(), "own");
     }
 }

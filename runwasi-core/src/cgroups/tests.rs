@@ -1,5 +1,9 @@
 //! Tests of the cgroups of a process, on a hierarchy of plain files.
 
+use std::{pin::pin, time::Duration};
+
+use tokio::time::timeout;
+
 use super::{files::MADE_FILE, policy::SPARE_MEMORY, *};
 use crate::network::{Entrance, Network};
 
@@ -296,14 +300,12 @@ async fn limits_reach_the_kernel_in_the_order_of_the_turns() {
             drop(turn);
         }
     };
-    let changes = [change(300), change(400)].map(tokio::spawn);
-    tokio::task::yield_now().await;
+    let mut changes = pin!(async { tokio::join!(change(300), change(400)) });
+    assert!(timeout(Duration::from_millis(1), changes.as_mut()).await.is_err());
     kernel_limits.limit(&ResourcesConfig::parse(LIMITS.as_bytes()).unwrap());
     assert_eq!(fixture.at("cpu/k8s/c1/cpu.shares"), "512", "the first is not done");
     drop(first);
-    for change in changes {
-        change.await.unwrap();
-    }
+    changes.await;
     assert_eq!(fixture.at("cpu/k8s/c1/cpu.shares"), "400");
     kernel_limits.release();
 }
