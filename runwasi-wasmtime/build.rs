@@ -4,13 +4,13 @@
 //! data for the loader to correct: 0.8 ms of each start, and 1.1 MB that no two processes share. What
 //! this gives up: docs/security.md, "Addresses". `RUNWASI_PIE=1` links as Rust does by default.
 //!
-//! With the unwinder in the program: its library asks the processor for its features before `main`, which
-//! a virtual machine answers slowly. To load and prepare it was a fourth of the CPU time of a process that
-//! does nothing, and a container has two such processes of a shim.
+//! With the unwinder in the program: its library asks the processor for its features before `main`,
+//! which a virtual machine answers slowly. To load and prepare it was a fourth of the CPU time of a
+//! process that does nothing, and a container has two such processes of a shim.
 
 use std::{env, fs, io, path::Path};
 
-/// What the linker reads in place of the library that Rust's standard library names.
+/// Contents of a file that the linker takes for the library of the unwinder.
 const UNWINDER: &str = "INPUT ( -lgcc_eh )";
 
 fn main() -> io::Result<()> {
@@ -22,7 +22,7 @@ fn main() -> io::Result<()> {
     if gnu && !pie {
         println!("cargo::rustc-link-arg-bins=-no-pie");
     }
-    if let (true, Some(directory)) = (gnu, env::var_os("OUT_DIR")) {
+    if gnu && let Some(directory) = env::var_os("OUT_DIR") {
         let directory = Path::new(&directory);
         fs::write(directory.join("libgcc_s.so"), UNWINDER)?;
         println!("cargo::rustc-link-arg-bins=-L{}", directory.display());

@@ -1,4 +1,4 @@
-//! What the host copies of a guest's output: nothing. The only test of this binary, since it counts
+//! The host copies nothing of the output of a guest. The only test of this binary, since it counts
 //! every allocation there is.
 
 use std::{
@@ -16,7 +16,8 @@ struct Counting;
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: the system's allocator, with a counter beside it; `realloc` is the trait's own, made of the other two.
+// SAFETY: the system's allocator, with a counter beside it; `realloc` is the trait's own, made of
+// the other two.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size(), Relaxed);

@@ -1,7 +1,7 @@
-//! `config.json` as it is parsed: the fields and types of `oci_spec`, with two differences. Most of a
-//! document of the CRI is its seccomp filter, hundreds of names of system calls. Its fields are
-//! checked like all others (`json`), and nothing of it is kept. And a list of CPUs is checked by hand:
-//! the regular expression of `oci_spec` would bring 700 kB of a library into every program.
+//! `config.json` as it is parsed: the fields and types of `oci_spec`, with two differences. Most of
+//! a document of the CRI is its seccomp filter, hundreds of names of system calls. Its fields are
+//! checked like all others (`json`), and nothing of it is kept. And a list of CPUs is checked by
+//! hand: the regular expression of `oci_spec` would bring 700 kB of a library into every program.
 
 use std::{collections::HashMap, fmt, marker::PhantomData, path::PathBuf};
 
@@ -73,14 +73,14 @@ pub(super) struct Process {
     #[serde(default)]
     scheduler: Option<Scheduler>,
     #[serde(rename = "execCPUAffinity", default)]
-    exec_cpu_affinity: Option<ExecCpuAffinity>,
+    exec_cpu_affinity: Option<ExecCPUAffinity>,
 }
 
 /// The fields of `oci_spec::runtime::ExecCPUAffinity`, in its order.
 #[derive(Deserialize)]
-#[serde(rename = "ExecCPUAffinity", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "it is only checked")]
-struct ExecCpuAffinity {
+struct ExecCPUAffinity {
     #[serde(default, deserialize_with = "cpus")]
     initial: Option<String>,
     #[serde(default, rename = "final", deserialize_with = "cpus")]

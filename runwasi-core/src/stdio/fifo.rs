@@ -52,7 +52,7 @@ pub struct Input(Option<Arc<InputPipe>>);
 #[derive(Debug)]
 struct InputPipe {
     path: PathBuf,
-    /// The runtime whose reactor watches the FIFO.
+    /// The runtime that watches the FIFO.
     reactor: Handle,
     /// Set by [`Input::open`].
     receiver: OnceLock<pipe::Receiver>,
@@ -84,7 +84,8 @@ impl Input {
         let receiver = OnceLock::new();
         let writer = Mutex::new(Writer::NotYet);
         let ended = AtomicBool::new(false);
-        let (path, reactor) = (path.to_owned(), reactor.clone());
+        let path = path.to_owned();
+        let reactor = reactor.clone();
         Ok(Self(Some(Arc::new(InputPipe { path, reactor, receiver, writer, ended }))))
     }
 
@@ -337,8 +338,8 @@ impl OutputPipe {
     }
 }
 
-/// Makes a call once. `through` is Tokio's `try_io`, which forgets the readiness of a pipe if the call
-/// meets `WouldBlock`, but makes no call before it has met an event.
+/// Makes a call once. `through` is Tokio's `try_io`, which forgets the readiness of a pipe if the
+/// call meets `WouldBlock`, but makes no call before it has met an event.
 fn once(
     through: impl FnOnce(&mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize>,
     call: &mut dyn FnMut() -> io::Result<usize>,
@@ -565,7 +566,8 @@ mod tests {
         let [stdin, stdout] = ["in", "out"].map(|name| fifo(&directory, name));
         let paths =
             StdioPaths { stdin: stdin.clone(), stdout: stdout.clone(), ..StdioPaths::default() };
-        let (id, tasks) = (id(), Tasks::new(SOON));
+        let id = id();
+        let tasks = Tasks::new(SOON);
         let runtime = guests.guests().runtime();
         let owner = Owner { container: &id, namespace: &id, tasks: &tasks, guests: runtime };
         let stdio = control

@@ -291,11 +291,17 @@ mod tests {
         assert_eq!(output.slow(), Some(path));
         assert!(output.is_regular());
         drop(output);
-        // By the thread for it.
-        let threads = fs::read_dir("/proc/self/task").unwrap();
-        let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm"));
-        let mut names = threads.filter_map(|thread| name(thread.ok()?).ok());
-        assert!(names.any(|name| name == "close\n"));
+        // By the thread for it, which has its name once it runs.
+        let has_one = || {
+            let threads = fs::read_dir("/proc/self/task").unwrap();
+            let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm"));
+            threads.filter_map(|thread| name(thread.ok()?).ok()).any(|name| name == "close\n")
+        };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !has_one() {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     #[tokio::test]

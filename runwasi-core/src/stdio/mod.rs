@@ -66,8 +66,8 @@ pub struct Stdio {
 }
 
 impl Stdio {
-    /// Opens the streams that containerd requests, except stdin. Waits up to a second for readers of
-    /// FIFOs. A terminal is copied, and files are watched, by the Tokio runtime of the caller.
+    /// Opens the streams that containerd requests, except stdin. Waits up to a second for readers
+    /// of FIFOs. A terminal is copied, and files are watched, by the Tokio runtime of the caller.
     pub async fn open(paths: &StdioPaths, owner: Owner<'_>) -> Result<Self, StdioError> {
         // A terminal's pipes are those of its copy, which is no guest.
         let reactor = if paths.terminal { Handle::current() } else { owner.guests.clone() };

@@ -52,8 +52,8 @@ pub(super) async fn wait_for(file: &AsyncFd<File>, direction: Direction) -> io::
     wait(event, || file.try_io(interest, |file| direction.look(file))).await
 }
 
-/// Waits until a file may be ready again, after a call that has met `WouldBlock`: Tokio has forgotten
-/// what it told before, and the call that follows asks the kernel.
+/// Waits until a file may be ready again, after a call that has met `WouldBlock`: Tokio has
+/// forgotten what it told before, and the call that follows asks the kernel.
 pub(super) async fn wait_again<F>(
     event: impl Fn() -> F,
     look: impl Fn() -> io::Result<()>,

@@ -10,8 +10,8 @@
 //! and is read or written by one call of the kernel, as by `readv(2)` and `writev(2)`: a line in
 //! several vectors is appended as a whole.
 //!
-//! A standard stream is tried first with the guest's own memory, if there is one vector: what does not
-//! wait is copied once, by the kernel. A wait needs a copy, since the memory is the guest's meanwhile.
+//! A standard stream is tried first with the guest's own memory, if there is one vector: what does
+//! not wait is copied once, by the kernel. A wait is one with a copy.
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
@@ -236,17 +236,16 @@ impl Target {
         matches!(self, Self::Stream(_, true)) && !kind.reads()
     }
 
-    /// Reads or writes what a stream has, or has room for, now. Absent if that cannot be tried, or if the
-    /// call has to wait.
+    /// Reads or writes what a stream has, or has room for, now. Absent if that cannot be tried, or
+    /// if the call has to wait.
     fn at_once(
         &self,
         caller: &mut Caller<'_, Guest>,
         kind: Kind,
         vectors: &Vectors,
     ) -> wasmtime::Result<Option<io::Result<u32>>> {
-        let (Self::Stream(stream, waits), Some((start, length))) = (self, vectors.only()) else {
-            return Ok(None);
-        };
+        let Self::Stream(stream, waits) = self else { return Ok(None) };
+        let Some((start, length)) = vectors.only() else { return Ok(None) };
         let (mut memory, _) = enter(caller)?;
         let most = match kind {
             Kind::Read => STREAM,
