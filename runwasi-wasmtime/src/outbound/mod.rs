@@ -4,6 +4,7 @@
 //! | module | one thing |
 //! |---|---|
 //! | `policy` | the outbound policy of a container |
+//! | `learned` | addresses that lookups have returned |
 //! | `room` | sockets that a listener may accept |
 //! | `sockets` | sockets that the host opens in the sandbox's network |
 //! | `resolver` | name resolution by the container's own files |
@@ -20,6 +21,7 @@ mod chain;
 mod ended;
 mod http;
 mod informational;
+mod learned;
 pub(crate) mod policy;
 mod pool;
 pub(crate) mod resolver;
