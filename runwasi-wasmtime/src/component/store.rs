@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    ptr,
     sync::{Arc, Weak},
 };
 
@@ -124,6 +125,7 @@ impl Component {
     ) -> Result<Store<Self>, BeyondLimit> {
         // First, because only the charge can fail.
         let limits = Limits::new(spec.memory.charge(), imports.shares.memory_bytes)?;
+        let limits = limits.count(share.memories());
         let held = imports.shares.descriptors.hold();
         let descriptors = Descriptors::new(spec, held, imports.outbound.room.clone());
         let component = Self {
@@ -172,19 +174,19 @@ impl Component {
     }
 
     /// Reserves and charges the stack that a call may need.
-    fn begin_call(&mut self) -> wasmtime::Result<()> {
-        if self.share.begin_call().map_err(EngineError::from)?
+    fn begin_call(&mut self, at: usize) -> wasmtime::Result<()> {
+        if self.share.begin_call(at).map_err(EngineError::from)?
             && let Err(beyond) = self.limits.add_stack()
         {
             // The call does not begin, and has no end of its own.
-            self.share.end_call();
+            self.share.take_call_back(at);
             return Err(beyond.into());
         }
         Ok(())
     }
 
-    fn end_call(&mut self) {
-        if self.share.end_call() {
+    fn end_call(&mut self, at: usize) {
+        if self.share.end_call(at) {
             self.limits.remove_stack();
         }
     }
@@ -265,10 +267,13 @@ impl Component {
 fn count_calls(store: &mut Store<Component>) {
     store.call_hook(|mut store, hook| {
         let component = store.data_mut();
+        // On the stack of the call.
+        let here = 0_u8;
+        let at = ptr::from_ref(&here).addr();
         match hook {
-            CallHook::CallingWasm => component.begin_call(),
+            CallHook::CallingWasm => component.begin_call(at),
             CallHook::ReturningFromWasm => {
-                component.end_call();
+                component.end_call(at);
                 Ok(())
             }
             CallHook::CallingHost | CallHook::ReturningFromHost => Ok(()),
