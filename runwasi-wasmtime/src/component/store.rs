@@ -10,7 +10,7 @@ use runwasi_core::{
     EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions, paths::Roots,
     resources::memory::BeyondLimit, rootfs::Upper, stdio::Stdio,
 };
-use wasmtime::{CallHook, Engine, Store, component::ResourceTable};
+use wasmtime::{CallHook, Engine, Store, StoreContextMut, component::ResourceTable};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxView, WasiView,
     cli::{StdoutStream, WasiCliView},
@@ -22,11 +22,12 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::descriptors::Descriptors;
+use super::descriptors::{Count, Descriptors};
 use crate::{
     limits::{self, Limited, Limits},
-    outbound::{NetworkAccess, Outbound},
+    outbound::{NetworkAccess, Outbound, room::SocketLife},
     shares::{Share, Shares},
+    turns,
     wasi::{config::Values, context, keyvalue, stdio::Standard},
 };
 
@@ -191,9 +192,10 @@ impl Component {
         }
     }
 
-    /// Number of files and sockets that the guest may still open.
-    pub(super) fn descriptors_left(&mut self) -> usize {
-        self.descriptors.left(&mut self.table)
+    /// Goes on with a count of open files and sockets. Returns the number that the guest may still
+    /// open at its end.
+    pub(super) fn count_descriptors(&mut self, count: &mut Count) -> Option<usize> {
+        self.descriptors.count(&mut self.table, count)
     }
 
     /// Directories that bound the paths of the guest.
@@ -244,9 +246,24 @@ impl Component {
         streams.map(taken).collect()
     }
 
+    /// Counts a socket in the table.
+    pub(super) fn made_socket(&mut self) {
+        self.descriptors.made();
+    }
+
     /// Counts a dropped socket.
-    pub(super) fn closed_socket(&mut self) {
-        self.descriptors.closed();
+    pub(super) fn closed_socket(&mut self, resource: u32) {
+        self.descriptors.closed(resource);
+    }
+
+    /// The life of a TCP socket of p3, to be held by a stream of it.
+    pub(super) fn life_of_socket(&mut self, resource: u32) -> Arc<SocketLife> {
+        self.descriptors.life(resource)
+    }
+
+    /// Notes the life of a TCP socket of p3.
+    pub(super) fn socket_lives(&mut self, resource: u32, life: &Arc<SocketLife>) {
+        self.descriptors.began(resource, life);
     }
 
     /// Counts an opened file.
@@ -258,6 +275,17 @@ impl Component {
     #[cfg(feature = "wasi-nn")]
     pub(crate) fn nn(&mut self) -> (&mut ResourceTable, &mut wasmtime_wasi_nn::wit::WasiNnCtx) {
         (&mut self.table, &mut self.nn)
+    }
+}
+
+/// Number of files and sockets that the guest may still open.
+pub(super) async fn descriptors_left(store: &mut StoreContextMut<'_, Component>) -> usize {
+    let mut count = Count::default();
+    loop {
+        match store.data_mut().count_descriptors(&mut count) {
+            Some(left) => return left,
+            None => turns::end().await,
+        }
     }
 }
 
