@@ -53,7 +53,7 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
 }
 
 fn access<'a>(store: &'a mut Store<'_>) -> Access<'a, Component, WasiSockets> {
-    Access::new(store.as_context_mut(), <Component as WasiSocketsView>::sockets)
+    Access::<Component, WasiSockets>::new(store.as_context_mut(), Component::sockets)
 }
 
 fn send(
