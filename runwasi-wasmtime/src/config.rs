@@ -3,7 +3,7 @@
 use wasmtime::{Collector, Config, Inlining, OptLevel};
 
 use crate::{
-    limits::STACK,
+    limits::{STACK, STACK_WITH_HOST},
     proposals::Unfinished,
     settings::{GcCollector, Optimise, Settings},
 };
@@ -18,7 +18,7 @@ pub fn config(settings: &Settings) -> Config {
     config.memory_init_cow(true);
     // WASI p3 consists of async functions, streams and futures.
     config.wasm_component_model_async(true);
-    config.max_wasm_stack(STACK);
+    config.max_wasm_stack(STACK).async_stack_size(STACK_WITH_HOST);
     // wasmtime unwinds guests itself. The system's unwind tables would only enlarge the code files.
     config.native_unwind_info(false);
     config.wasm_gc(settings.gc).wasm_function_references(settings.gc);

@@ -101,6 +101,7 @@ mod tests {
         config::config,
         limits::Limits,
         settings::{GcCollector, Settings},
+        shares::Shares,
     };
 
     #[test]
@@ -142,6 +143,34 @@ mod tests {
         assert_eq!(memory.usage().used - used, (after - before) * PAGE, "it is charged");
         assert_eq!(memory.usage().failures, 0, "the first attempt is no failure of the guest");
         [before, after]
+    }
+
+    #[tokio::test]
+    async fn heap_takes_a_memory_of_the_containers_share() {
+        let objects = "(type $t (struct)) (func (drop (struct.new $t)))";
+        for collector in [GcCollector::Copying, GcCollector::Drc] {
+            let settings = Settings { gc_collector: collector, ..Settings::default() };
+            let engine = Engine::new(&config(&settings)).unwrap();
+            for (text, own, used) in [
+                ("(func)", 0, 0),
+                ("(memory 1) (memory 0)", 2, 2),
+                (objects, 0, 1),
+                (format!("(memory 1) (memory 0) {objects}").as_str(), 2, 3),
+            ] {
+                let shares = Shares::of_ten(own);
+                let share = shares.take().unwrap();
+                let memory = Arc::new(Memory::new(None, false));
+                let limits = Limits::new(memory.charge(), settings.memory_bytes()).unwrap();
+                let mut store = Store::new(&engine, limits.count(share.memories()));
+                store.limiter(|limits| limits);
+                store.set_epoch_deadline(1);
+                let module = Module::new(&engine, format!("(module {text})")).unwrap();
+                Instance::new_async(&mut store, &module, &[]).await.unwrap();
+                assert_eq!(shares.used_memories(), used, "{text}");
+                drop((store, share));
+                assert_eq!(shares.used_memories(), 0, "{text}");
+            }
+        }
     }
 
     #[tokio::test]

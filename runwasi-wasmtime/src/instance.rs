@@ -96,7 +96,6 @@ impl WasmtimeInstance {
         entry: &ModuleEntry,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
-        let _share = self.shares.take()?;
         module::run(pre, entry, &self.spec, context, &self.shares).await
     }
 

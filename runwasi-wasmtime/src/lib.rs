@@ -9,6 +9,7 @@
 //! | `pool_sizes` | sizes of the pools and shares of containers, by the settings |
 //! | `config` | its `wasmtime::Config` |
 //! | `shares`, `maps` | the shares of containers in the pool; its memory maps |
+//! | `stacks` | the stacks of a store's calls |
 //! | `epoch` | the clock that makes guests yield |
 //! | [`settings`], `annotations` | configuration of an engine; names of the annotations it reads |
 //! | [`proposals`] | unfinished proposals that guests may use |
@@ -70,6 +71,7 @@ pub mod proposals;
 pub mod settings;
 mod shares;
 mod spare;
+mod stacks;
 mod start;
 mod timed_body;
 mod timer;

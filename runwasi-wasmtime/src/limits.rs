@@ -21,13 +21,15 @@ use runwasi_core::{
 };
 use wasmtime::{GcHeapOutOfMemory, ResourceLimiter, Store, UpdateDeadline};
 
-use crate::epoch::Ticker;
+use crate::{epoch::Ticker, shares::Memories};
 
 /// Size of a table element, in bytes.
 const ELEMENT: usize = size_of::<usize>();
 
 /// Part of a guest's stack for its own calls, in bytes. The rest is for host functions.
 pub(crate) const STACK: usize = 512 << 10;
+/// All of a guest's stack.
+pub(crate) const STACK_WITH_HOST: usize = 2 << 20;
 
 /// Bytes by which a memory that doubles may exceed the limit.
 const SLACK: u64 = 4 << 20;
@@ -39,6 +41,10 @@ pub(crate) struct Limits {
     largest: usize,
     /// True while no memory may grow.
     held: bool,
+    /// Count of the memories that the instantiation makes.
+    memories: Option<Memories>,
+    /// It is over.
+    started: bool,
 }
 
 /// Data of a store with the limits of its guest.
@@ -110,7 +116,13 @@ impl Limits {
     /// Creates the limiter and charges the stack. `largest`: the size of the engine's memories.
     pub(crate) fn new(charge: Charge, largest: u64) -> Result<Self, BeyondLimit> {
         let largest = usize::try_from(largest).unwrap_or(usize::MAX);
-        Ok(Self { growth: Growth::new(charge, STACK as u64)?, largest, held: false })
+        let growth = Growth::new(charge, STACK as u64)?;
+        Ok(Self { growth, largest, held: false, memories: None, started: false })
+    }
+
+    /// Reserves the memory of a heap of collected objects, which wasmtime makes in the instantiation.
+    pub(crate) fn count(self, memories: Memories) -> Self {
+        Self { memories: Some(memories), ..self }
     }
 
     /// Charges a stack of a further call.
@@ -126,6 +138,7 @@ impl Limits {
     /// Marks the end of the instantiation.
     pub(crate) fn started(&mut self) {
         self.growth.started();
+        self.started = true;
     }
 
     /// Lets no memory grow, or again.
@@ -170,6 +183,14 @@ impl ResourceLimiter for Limits {
         let most = maximum.map_or(self.largest, |maximum| maximum.min(self.largest));
         if self.held || desired > most {
             return Ok(false);
+        }
+        // A new one, or one without a page that the guest's own code enlarges in its instantiation:
+        // that may count as a heap, too.
+        if current == 0
+            && !self.started
+            && let Some(memories) = &mut self.memories
+        {
+            memories.make()?;
         }
         // A GC heap only ever doubles. Without a first size that fits (see `gc_heap`), its last
         // doubling would nearly always miss the limit, by the guest's stack at least, and leave

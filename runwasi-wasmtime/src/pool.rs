@@ -29,11 +29,6 @@ use crate::{
 
 /// Largest instance state (globals and other bookkeeping) in a slot, in bytes.
 const INSTANCE_BYTES: usize = 16 << 20;
-/// Stacks of the pool beyond the slots, as a divisor of the slots, and at least.
-// For further stacks of p3 guests: one for each task that a synchronous call suspends.
-const SPARE_STACKS: u32 = 8;
-const LEAST_SPARE_STACKS: u32 = 8;
-
 /// Bytes of written memory that a slot keeps resident and resets for its next guest. All other
 /// pages return to the system at once.
 // A server has an instance for each request. Returning all pages and faulting them in again costs
@@ -72,7 +67,7 @@ impl Pool {
         hooks: &Arc<Hooks>,
         keeps_spare: bool,
     ) -> Result<Self, EngineError> {
-        let engine = build(settings)?;
+        let engine = build(settings, settings.stacks())?;
         let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
         let ticker = Ticker::start(&engine, settings.quantum()).map_err(unavailable)?;
         timer::start().map_err(unavailable)?;
@@ -134,7 +129,7 @@ impl Pool {
             let ticker = self.ticker.clone();
             let hooks = self.hooks.clone();
             let work = move || {
-                let engine = build(&settings)?;
+                let engine = build(&settings, settings.stacks_of_requests())?;
                 ticker.also(&engine);
                 Self::of((&engine, ticker), &settings, &hooks, false, account).map(Arc::new)
             };
@@ -163,9 +158,9 @@ fn failed(error: wasmtime::Error) -> EngineError {
 }
 
 /// Builds an engine with pooled slots, or with memory on demand if the address space is too small.
-fn build(settings: &Settings) -> Result<wasmtime::Engine, EngineError> {
+fn build(settings: &Settings, stacks: u32) -> Result<wasmtime::Engine, EngineError> {
     let mut config = config(settings);
-    config.allocation_strategy(pool(settings));
+    config.allocation_strategy(pool(settings, stacks));
     wasmtime::Engine::new(&config).or_else(|error| {
         tracing::warn!(
             error = format!("{error:#}"),
@@ -175,10 +170,8 @@ fn build(settings: &Settings) -> Result<wasmtime::Engine, EngineError> {
     })
 }
 
-fn pool(settings: &Settings) -> PoolingAllocationConfig {
-    let slots = settings.slots;
+fn pool(settings: &Settings, stacks: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    let stacks = slots.saturating_add((slots / SPARE_STACKS).max(LEAST_SPARE_STACKS));
     // Instances are only counted by the pool. Each store has a stack, and at most one component.
     pool.total_core_instances(u32::MAX);
     pool.max_core_instances_per_component(settings.component_instances);

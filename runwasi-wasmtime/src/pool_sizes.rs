@@ -13,6 +13,9 @@ use crate::{
 /// Memory maps of a stack: the stack and its guard.
 const MAPS_PER_STACK: u64 = 2;
 
+/// Stacks of a pool beyond the slots, at least.
+const LEAST_SPARE_STACKS: u32 = 8;
+
 /// Share of a container in a pool, as a divisor of the pool.
 const SHARE: u32 = 8;
 /// Share of a container in a small pool, where an eighth would be too little for a server.
@@ -80,8 +83,8 @@ impl Settings {
     fn slots_within(&self, wanted: u32, most: u32) -> u32 {
         let fits = |slots: u32| {
             let memories = self.with_slots_for_requests(slots).room_for_memories();
-            let stacks = u64::from(slots) + u64::from(slots / SHARE);
-            MAPS_PER_STACK * stacks + PER_MEMORY * u64::from(memories) <= u64::from(most)
+            let stacks = self.with_slots_for_requests(slots).stacks_of_requests();
+            MAPS_PER_STACK * u64::from(stacks) + PER_MEMORY * u64::from(memories) <= u64::from(most)
         };
         let mut fitting = 0;
         let mut beyond = wanted.saturating_add(1);
@@ -106,9 +109,21 @@ impl Settings {
 
     /// Memories whose maps suffice even if each was in use once: its maps stay.
     fn memories_by_maps(&self) -> u32 {
-        let stacks = u64::from(self.slots) + u64::from(self.slots / SHARE);
-        let left = u64::from(self.room_for_maps()).saturating_sub(MAPS_PER_STACK * stacks);
+        let of_stacks = MAPS_PER_STACK * u64::from(self.stacks());
+        let left = u64::from(self.room_for_maps()).saturating_sub(of_stacks);
         u32::try_from(left / PER_MEMORY).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Stacks of the pool: one for each slot, and one more for each store that one container may have.
+    // A store may have two stacks with one reservation (see `stacks`), so a container that has all of
+    // its share leaves all of the rest to others.
+    pub(crate) fn stacks(&self) -> u32 {
+        self.slots.saturating_add(self.share_of_stacks().max(LEAST_SPARE_STACKS))
+    }
+
+    /// Stacks of a pool for requests. Only the servers of one pod draw from it.
+    pub(crate) fn stacks_of_requests(&self) -> u32 {
+        self.slots.saturating_add((self.slots / SHARE).max(LEAST_SPARE_STACKS))
     }
 
     /// Tables that there is room for.
@@ -167,8 +182,8 @@ mod tests {
     fn memories_by_default_are_no_more_than_the_maps_suffice_for() {
         let memories = |text| read(text).room_for_memories();
         assert_eq!(memories("slots = 100\n[engine]\nmemory-maps = 1000"), 150);
-        // 1000 less two for each of 225 stacks, by four.
-        assert_eq!(memories("slots = 200\n[engine]\nmemory-maps = 1000"), 137);
+        // 1000 less two for each of 350 stacks, by four.
+        assert_eq!(memories("slots = 200\n[engine]\nmemory-maps = 1000"), 75);
         assert_eq!(memories("slots = 1000\n[engine]\nmemory-maps = 1000"), 1);
         assert_eq!(memories("slots = 200\n[engine]\nmemory-maps = 1000\nmemories = 300"), 300);
         // 80,000 GiB of addresses.
@@ -200,9 +215,17 @@ mod tests {
         assert_eq!(settings.slots_within(99_900, 16_132), 1955);
         assert_eq!(settings.slots_within(1954, 16_132), 1954);
         assert_eq!([0, 5].map(|most| settings.slots_within(99_900, most)), [0; 2]);
+        assert_eq!(settings.with_slots_for_requests(1955).stacks_of_requests(), 2199);
         // By the limit of this machine.
         let slots = settings.of_requests().unwrap().slots;
         assert!((500..=99_900).contains(&slots), "{slots}");
+    }
+
+    #[test]
+    fn pool_has_two_stacks_for_each_store_of_one_container() {
+        let stacks = |slots: u32| Settings { slots, ..Settings::default() }.stacks();
+        assert_eq!([1, 8, 100, 1000, 10_752].map(stacks), [9, 16, 175, 1256, 12_096]);
+        assert_eq!(read("slots = 100\n[engine]\ncontainer-stacks = 90").stacks(), 190);
     }
 
     #[test]

@@ -5,8 +5,11 @@
 //! its share, and a start that does not fit is refused before any code of the guest runs.
 //!
 //! A component may have several calls in progress, each on a stack of its own: an asynchronous call
-//! of another component goes on beside its caller. So a store reserves a stack for each call beyond
-//! the first two as well, and ends if there is none.
+//! of another component goes on beside its caller. So a store reserves its third [stack](Stacks) and
+//! each further one as well, and ends if there is none.
+//!
+//! A heap of collected objects lies in a memory of the pool, which a program does not name among its
+//! own. It is reserved when it is made ([`Memories`]).
 
 use std::{
     fmt,
@@ -19,7 +22,7 @@ use std::{
 use runwasi_core::{EngineError, InstanceSpec, engine::Pool, resources::descriptors::Descriptors};
 use wasmtime::ResourcesRequired;
 
-use crate::{maps::Maps, settings::Settings};
+use crate::{maps::Maps, settings::Settings, stacks::Stacks};
 
 /// A bounded resource of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,19 +270,12 @@ impl Shares {
 
     /// Reserves the needs of one store.
     pub(crate) fn take(&self) -> Result<Share, Shortage> {
-        self.container
-            .reserve(&self.numbers)
-            .map_err(|lack| Shortage { scope: Scope::Container, lack })?;
-        if let Err(lack) = self.node.reserve(&self.numbers) {
-            self.container.release(&self.numbers);
-            return Err(Shortage { scope: Scope::Node, lack });
-        }
+        reserve(&self.container, &self.node, &self.numbers)?;
         Ok(Share {
             node: self.node.clone(),
             container: self.container.clone(),
             numbers: self.numbers,
-            calls: 0,
-            further: 0,
+            stacks: Stacks::default(),
         })
     }
 
@@ -306,49 +302,47 @@ fn numbers(required: Option<&ResourcesRequired>) -> Numbers {
     [1, number(|required| required.num_memories), number(|required| required.num_tables)]
 }
 
-/// Calls of one store that need no further stack.
-// The first has the store's own. The second one may be nested in it, on the same stack: the host calls
-// the guest for memory. If it has a stack of its own, that is one of those beyond the slots. wasmtime
-// may keep two more for a store: an idle worker and the stack of its last call. So a container that
-// has all of its share holds at most four times as many, which is half of a pool whose share is an
-// eighth.
-const CALLS_WITHIN: u32 = 2;
-
 /// Reservation of one store. Dropped with it.
 #[derive(Debug)]
 pub(crate) struct Share {
     node: Arc<Account>,
     container: Arc<Account>,
     numbers: Numbers,
-    /// Calls of the guest's code in progress.
-    calls: u32,
-    /// Stacks reserved for them beyond that of the store.
-    further: u32,
+    /// Those of its calls; the further ones are reserved.
+    stacks: Stacks,
 }
 
 impl Share {
-    /// Counts a call of the guest's code, and reserves a stack for it if it may need one. True if it
-    /// has reserved one.
-    pub(crate) fn begin_call(&mut self) -> Result<bool, Shortage> {
-        let calls = self.calls + 1;
-        let needs_one = calls.saturating_sub(CALLS_WITHIN) > self.further;
-        if needs_one {
+    /// Counts a call of the guest's code at this address of a stack, and reserves the stack if it is
+    /// a further one. True if it has reserved it.
+    pub(crate) fn begin_call(&mut self, at: usize) -> Result<bool, Shortage> {
+        let lacks_one = self.stacks.lack_one_for(at);
+        if lacks_one {
             self.reserve_stack()?;
-            self.further += 1;
         }
-        self.calls = calls;
-        Ok(needs_one)
+        self.stacks.begin(at);
+        Ok(lacks_one)
     }
 
     /// Counts the end of a call. True if that has released a stack.
-    pub(crate) fn end_call(&mut self) -> bool {
-        self.calls = self.calls.saturating_sub(1);
-        let needs_less = self.calls.saturating_sub(CALLS_WITHIN) < self.further;
-        if needs_less {
-            self.further -= 1;
+    pub(crate) fn end_call(&mut self, at: usize) -> bool {
+        let has_less = self.stacks.end(at);
+        if has_less {
             self.release_stacks(1);
         }
-        needs_less
+        has_less
+    }
+
+    /// Takes back the begin of a call that has reserved a stack.
+    pub(crate) fn take_call_back(&mut self, at: usize) {
+        self.stacks.take_back(at);
+        self.release_stacks(1);
+    }
+
+    /// Count of the memories that are made for the store.
+    pub(crate) fn memories(&self) -> Memories {
+        let heap = Heap { node: self.node.clone(), container: self.container.clone(), held: false };
+        Memories { own: self.numbers[Resource::Memories as usize], heap }
     }
 
     fn reserve_stack(&self) -> Result<(), Shortage> {
@@ -368,10 +362,68 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.release_stacks(self.further);
+        self.release_stacks(self.stacks.further());
         self.node.release(&self.numbers);
         self.container.release(&self.numbers);
     }
+}
+
+/// Memories that are made for a store: first its own, in any order, and a heap of collected objects.
+#[derive(Debug)]
+pub(crate) struct Memories {
+    /// Those of its program that are still to come.
+    own: u32,
+    heap: Heap,
+}
+
+/// Reservation of a memory for a heap.
+#[derive(Debug)]
+struct Heap {
+    node: Arc<Account>,
+    container: Arc<Account>,
+    held: bool,
+}
+
+/// The memory of a heap.
+const HEAP: Numbers = [0, 1, 0];
+
+impl Memories {
+    /// Counts a memory that is about to be made, and reserves it if it is the heap's.
+    pub(crate) fn make(&mut self) -> Result<(), Shortage> {
+        match self.own.checked_sub(1) {
+            Some(left) => self.own = left,
+            None => self.heap.reserve()?,
+        }
+        Ok(())
+    }
+}
+
+impl Heap {
+    fn reserve(&mut self) -> Result<(), Shortage> {
+        // A store has one heap.
+        if self.held {
+            return Ok(());
+        }
+        reserve(&self.container, &self.node, &HEAP)?;
+        self.held = true;
+        Ok(())
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        if self.held {
+            self.node.release(&HEAP);
+            self.container.release(&HEAP);
+        }
+    }
+}
+
+/// Reserves numbers of a container and of the node, or none.
+fn reserve(container: &Account, node: &Account, numbers: &Numbers) -> Result<(), Shortage> {
+    let shortage = |scope| move |lack| Shortage { scope, lack };
+    container.reserve(numbers).map_err(shortage(Scope::Container))?;
+    node.reserve(numbers).inspect_err(|_| container.release(numbers)).map_err(shortage(Scope::Node))
 }
 
 /// A reservation beyond the share of a container, or beyond the pool of the node.
@@ -415,6 +467,18 @@ impl From<Shortage> for EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Shares {
+        /// Shares of stores that need one stack and these memories, of ten each.
+        pub(crate) fn of_ten(memories: u32) -> Self {
+            shares([10; 3], [10; 3], [1, memories, 0])
+        }
+
+        /// Memories that the container has.
+        pub(crate) fn used_memories(&self) -> u32 {
+            self.container.memories()
+        }
+    }
 
     fn shares(node: Numbers, container: Numbers, numbers: Numbers) -> Shares {
         let node = Arc::new(Account::new(node));
@@ -484,39 +548,63 @@ mod tests {
         shares([9, 9, 9], [9, 9, 9], [1, 9, 9]).check_limits().unwrap();
     }
 
+    /// Address of a call on a stack of its own.
+    fn at(stack: usize) -> usize {
+        (stack + 9) << 21
+    }
+
     #[test]
-    fn calls_of_a_store_beyond_the_second_take_stacks_and_give_them_back() {
+    fn further_stacks_of_a_store_are_taken_and_given_back() {
         let shares = shares([4, 9, 9], [3, 9, 9], [1, 0, 0]);
         let stacks = |account: &Account| account.used[Resource::Stacks as usize].load(Relaxed);
         let used = || (stacks(&shares.container), stacks(&shares.node));
         let mut share = shares.take().unwrap();
-        for number in [1, 1, 2, 3] {
-            share.begin_call().unwrap();
+        for (n, number) in [(0, 1), (1, 1), (2, 2), (3, 3)] {
+            assert_eq!(share.begin_call(at(n)).unwrap(), n > 1);
+            assert!(!share.begin_call(at(n) - 4096).unwrap(), "nested");
             assert_eq!(used(), (number, number));
         }
-        let refused = share.begin_call().unwrap_err().to_string();
+        let refused = share.begin_call(at(4)).unwrap_err().to_string();
         let wanted = "1 more than the 3 in use are beyond the 3 of one container, which \
                       engine.container-stacks raises";
         assert_eq!(refused, wanted);
-        share.end_call();
-        assert_eq!(used(), (2, 2));
-        share.begin_call().unwrap();
         let other = Shares { container: Arc::new(Account::new([9; 3])), ..shares.clone() };
         let mut last = other.take().unwrap();
-        last.begin_call().unwrap();
-        last.begin_call().unwrap();
-        assert!(last.begin_call().unwrap_err().to_string().contains("of all containers"));
+        for n in [5, 6] {
+            last.begin_call(at(n)).unwrap();
+        }
+        assert!(last.begin_call(at(7)).unwrap_err().to_string().contains("of all containers"));
         assert_eq!(stacks(&other.container), 1, "as before");
         drop(last);
-        for number in [2, 1, 1, 1] {
-            share.end_call();
-            assert_eq!(used(), (number, number));
+        for (n, left) in [(0, 3), (1, 3), (2, 2), (3, 1)] {
+            share.end_call(at(n) - 4096);
+            share.end_call(at(n));
+            assert_eq!(used(), (left, left), "two are kept");
         }
-        for _ in 0..4 {
-            share.begin_call().unwrap();
+        for n in 0..3 {
+            share.begin_call(at(n)).unwrap();
         }
+        share.take_call_back(at(2));
+        assert_eq!(used(), (1, 1));
         drop(share);
         assert_eq!(used(), (0, 0));
+    }
+
+    #[test]
+    fn memory_beyond_those_of_the_program_is_reserved_once_as_its_heap() {
+        let shares = shares([9, 5, 9], [9, 3, 9], [1, 2, 0]);
+        let first = shares.take().unwrap();
+        let mut memories = first.memories();
+        for used in [2, 2, 3, 3] {
+            memories.make().unwrap();
+            assert_eq!((shares.container.memories(), shares.node.memories()), (used, used));
+        }
+        let mut beyond = first.memories();
+        (0..2).for_each(|_| beyond.make().unwrap());
+        let refused = EngineError::from(beyond.make().unwrap_err()).to_string();
+        assert!(refused.contains("beyond the 3 of one container"), "{refused}");
+        drop((beyond, memories, first));
+        assert_eq!((shares.container.memories(), shares.node.memories()), (0, 0));
     }
 
     #[test]

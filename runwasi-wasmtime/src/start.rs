@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
-use crate::{exit, limits::OutOfMemory};
+use crate::{exit, limits::OutOfMemory, shares::Shortage};
 
 /// Instantiates a guest and reports it as ready as soon as its own code waits or yields.
 pub(crate) fn ready_if_long<'a, T>(
@@ -25,7 +25,7 @@ pub(crate) fn ready_if_long<'a, T>(
 }
 
 /// Error of a pool without room. Shares are reserved before, so only what is not reserved is
-/// missing: heaps of collected objects, and further stacks of p3 guests.
+/// missing: stacks that wasmtime keeps for a moment.
 fn exhausted(error: &wasmtime::Error) -> EngineError {
     let text = format!("{error:#}");
     // wasmtime's error has no other form than its text.
@@ -53,6 +53,9 @@ pub(crate) async fn failed_start(
     if error.is::<PoolConcurrencyLimitError>() {
         return Err(exhausted(&error));
     }
+    if let Some(shortage) = error.downcast_ref::<Shortage>() {
+        return Err(shortage.clone().into());
+    }
     Err(match error.downcast_ref() {
         Some(OutOfMemory(error)) => EngineError::begins_beyond(*error),
         None => failed(error),
@@ -64,7 +67,9 @@ pub(crate) async fn failed_start(
 // has a growth beyond the limit, and without that memory a guest cannot start.
 fn has_run(error: &wasmtime::Error) -> bool {
     let ended = error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>();
-    let lacks = error.is::<OutOfMemory>() || error.is::<PoolConcurrencyLimitError>();
+    let lacks = error.is::<OutOfMemory>()
+        || error.is::<PoolConcurrencyLimitError>()
+        || error.is::<Shortage>();
     ended || error.is::<WasmBacktrace>() && !lacks
 }
 

@@ -29,6 +29,8 @@ mod hostile;
 mod layers;
 #[path = "guests/sleep.rs"]
 mod sleep;
+#[path = "guests/sockets.rs"]
+mod sockets;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    ptr,
     sync::{Arc, Weak},
 };
 
@@ -9,7 +10,7 @@ use runwasi_core::{
     EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions, paths::Roots,
     resources::memory::BeyondLimit, rootfs::Upper, stdio::Stdio,
 };
-use wasmtime::{CallHook, Engine, Store, component::ResourceTable};
+use wasmtime::{CallHook, Engine, Store, StoreContextMut, component::ResourceTable};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxView, WasiView,
     cli::{StdoutStream, WasiCliView},
@@ -21,11 +22,12 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::descriptors::Descriptors;
+use super::descriptors::{Count, Descriptors};
 use crate::{
     limits::{self, Limited, Limits},
-    outbound::{NetworkAccess, Outbound},
+    outbound::{NetworkAccess, Outbound, room::SocketLife},
     shares::{Share, Shares},
+    turns,
     wasi::{config::Values, context, keyvalue, stdio::Standard},
 };
 
@@ -124,6 +126,7 @@ impl Component {
     ) -> Result<Store<Self>, BeyondLimit> {
         // First, because only the charge can fail.
         let limits = Limits::new(spec.memory.charge(), imports.shares.memory_bytes)?;
+        let limits = limits.count(share.memories());
         let held = imports.shares.descriptors.hold();
         let descriptors = Descriptors::new(spec, held, imports.outbound.room.clone());
         let component = Self {
@@ -172,26 +175,27 @@ impl Component {
     }
 
     /// Reserves and charges the stack that a call may need.
-    fn begin_call(&mut self) -> wasmtime::Result<()> {
-        if self.share.begin_call().map_err(EngineError::from)?
+    fn begin_call(&mut self, at: usize) -> wasmtime::Result<()> {
+        if self.share.begin_call(at).map_err(EngineError::from)?
             && let Err(beyond) = self.limits.add_stack()
         {
             // The call does not begin, and has no end of its own.
-            self.share.end_call();
+            self.share.take_call_back(at);
             return Err(beyond.into());
         }
         Ok(())
     }
 
-    fn end_call(&mut self) {
-        if self.share.end_call() {
+    fn end_call(&mut self, at: usize) {
+        if self.share.end_call(at) {
             self.limits.remove_stack();
         }
     }
 
-    /// Number of files and sockets that the guest may still open.
-    pub(super) fn descriptors_left(&mut self) -> usize {
-        self.descriptors.left(&mut self.table)
+    /// Goes on with a count of open files and sockets. Returns the number that the guest may still
+    /// open at its end.
+    pub(super) fn count_descriptors(&mut self, count: &mut Count) -> Option<usize> {
+        self.descriptors.count(&mut self.table, count)
     }
 
     /// Directories that bound the paths of the guest.
@@ -242,9 +246,24 @@ impl Component {
         streams.map(taken).collect()
     }
 
+    /// Counts a socket in the table.
+    pub(super) fn made_socket(&mut self) {
+        self.descriptors.made();
+    }
+
     /// Counts a dropped socket.
-    pub(super) fn closed_socket(&mut self) {
-        self.descriptors.closed();
+    pub(super) fn closed_socket(&mut self, resource: u32) {
+        self.descriptors.closed(resource);
+    }
+
+    /// The life of a TCP socket of p3, to be held by a stream of it.
+    pub(super) fn life_of_socket(&mut self, resource: u32) -> Arc<SocketLife> {
+        self.descriptors.life(resource)
+    }
+
+    /// Notes the life of a TCP socket of p3.
+    pub(super) fn socket_lives(&mut self, resource: u32, life: &Arc<SocketLife>) {
+        self.descriptors.began(resource, life);
     }
 
     /// Counts an opened file.
@@ -259,16 +278,30 @@ impl Component {
     }
 }
 
+/// Number of files and sockets that the guest may still open.
+pub(super) async fn descriptors_left(store: &mut StoreContextMut<'_, Component>) -> usize {
+    let mut count = Count::default();
+    loop {
+        match store.data_mut().count_descriptors(&mut count) {
+            Some(left) => return left,
+            None => turns::end().await,
+        }
+    }
+}
+
 /// Counts the calls of the guest's code, which may each hold a stack.
 // wasmtime's pool has stacks for all guests together, and a guest can make it take as many as it has
 // components, in calls that never end.
 fn count_calls(store: &mut Store<Component>) {
     store.call_hook(|mut store, hook| {
         let component = store.data_mut();
+        // On the stack of the call.
+        let here = 0_u8;
+        let at = ptr::from_ref(&here).addr();
         match hook {
-            CallHook::CallingWasm => component.begin_call(),
+            CallHook::CallingWasm => component.begin_call(at),
             CallHook::ReturningFromWasm => {
-                component.end_call();
+                component.end_call(at);
                 Ok(())
             }
             CallHook::CallingHost | CallHook::ReturningFromHost => Ok(()),

@@ -42,7 +42,9 @@ pub(crate) async fn run(
     context: &GuestContext,
     shares: &Shares,
 ) -> Result<ExitStatus, EngineError> {
-    let mut store = store::store(pre, spec, shares)?;
+    // Given back after the end of the store.
+    let share = shares.take()?;
+    let mut store = store::store(pre, spec, shares, &share)?;
     let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await {
         Ok(instance) => instance,
         // A start function of the module may have run, and its trap is an exit of the guest.

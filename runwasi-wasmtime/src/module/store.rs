@@ -11,7 +11,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use super::files::FileTable;
 use crate::{
     limits::{self, Limited, Limits},
-    shares::Shares,
+    shares::{Share, Shares},
     wasi::context,
 };
 
@@ -46,11 +46,13 @@ pub(super) fn store(
     pre: &InstancePre<Guest>,
     spec: &InstanceSpec,
     shares: &Shares,
+    share: &Share,
 ) -> Result<Store<Guest>, EngineError> {
     // Charges the stack. First, so that a guest beyond its memory limit fails before its files are
     // opened.
     let limits = Limits::new(spec.memory.charge(), shares.memory_bytes)
-        .map_err(EngineError::begins_beyond)?;
+        .map_err(EngineError::begins_beyond)?
+        .count(share.memories());
     let wasi = context::module_context(spec)?;
     let files = FileTable::new(spec, shares.descriptors.hold());
     let extensions = spec.extensions.clone();

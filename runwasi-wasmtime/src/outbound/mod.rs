@@ -4,6 +4,7 @@
 //! | module | one thing |
 //! |---|---|
 //! | `policy` | the outbound policy of a container |
+//! | `learned` | addresses that lookups have returned |
 //! | `room` | sockets that a listener may accept |
 //! | `sockets` | sockets that the host opens in the sandbox's network |
 //! | `resolver` | name resolution by the container's own files |
@@ -20,6 +21,7 @@ mod chain;
 mod ended;
 mod http;
 mod informational;
+mod learned;
 pub(crate) mod policy;
 mod pool;
 pub(crate) mod resolver;
@@ -46,7 +48,7 @@ use self::{
     policy::{OutboundRules, Policy},
     pool::Pool,
     resolver::{LookupError, Resolver},
-    room::Room,
+    room::{Room, SocketLife},
     tls::Trust,
 };
 
@@ -95,10 +97,15 @@ fn policy_of(spec: &InstanceSpec, program: &Program) -> Result<Policy, EngineErr
 }
 
 /// The library's context for sockets, with the policy and the limit of descriptors as its address
-/// check.
-fn sockets_for(rules: Arc<OutboundRules>, room: Arc<Room>) -> WasiSocketsCtx {
+/// check, which a socket holds as long as it may accept others: `life`.
+fn sockets_for(
+    rules: Arc<OutboundRules>,
+    room: Arc<Room>,
+    life: Option<Arc<SocketLife>>,
+) -> WasiSocketsCtx {
     let mut builder = WasiCtxBuilder::new();
     builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address, purpose| {
+        let _held = &life;
         // p3, and a wait of p2, accept without a call of the guest for each connection. Up to here
         // the accepted socket is not the guest's, and further clients wait in the backlog.
         if matches!(purpose, SocketAddrUse::TcpAccept) {
@@ -163,7 +170,7 @@ impl Outbound {
         // Reads the files before a guest can change them, if the policy goes by names.
         access.resolver.begin().await.map_err(failed)?;
         let room = Arc::new(Room::new(descriptors.clone()));
-        let sockets = Arc::new(sockets_for(access.rules.clone(), room.clone()));
+        let sockets = Arc::new(sockets_for(access.rules.clone(), room.clone(), None));
         Ok(Self {
             access: access.clone(),
             descriptors,
@@ -190,6 +197,11 @@ impl Outbound {
     /// Context with which the library makes sockets for the guest.
     pub(crate) fn sockets(&self) -> WasiSocketsCtx {
         WasiSocketsCtx::clone(&self.sockets)
+    }
+
+    /// The same for one socket that accepts others, perhaps after the drop of its resource.
+    pub(crate) fn sockets_of(&self, life: Arc<SocketLife>) -> WasiSocketsCtx {
+        sockets_for(self.access.rules.clone(), self.room.clone(), Some(life))
     }
 
     pub(crate) fn resolver(&self) -> &Arc<Resolver> {

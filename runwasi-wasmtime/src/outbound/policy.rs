@@ -17,13 +17,12 @@
 //! independently of the name that led to it. So a name that suddenly resolves to another address
 //! (DNS rebinding) opens nothing that the list does not name.
 
-use std::{
-    collections::VecDeque,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 use runwasi_core::lock::Mutex;
+
+use super::learned::Addresses;
 
 /// Annotation: a list of items with commas in between, or one of the words `all` and `none`. The
 /// default is `all`, as for any container.
@@ -35,8 +34,6 @@ const MAPPED_BITS: u8 = 96;
 /// Largest number of items of a list.
 // Every connection and datagram searches the list, and no hand-written list has more.
 const MAX_ITEMS: usize = 1024;
-/// Largest number of addresses that are remembered from lookups. The oldest is dropped first.
-const MAX_LEARNED: usize = 4096;
 /// Largest length of a name in DNS.
 const MAX_NAME: usize = 253;
 /// Largest length of a label in DNS.
@@ -220,8 +217,8 @@ fn name(text: &str) -> Result<String, &'static str> {
 #[derive(Debug)]
 pub(crate) struct OutboundRules {
     policy: Policy,
-    /// Addresses of listed names, each with its allowed port. Locked for one look or change.
-    learned: Mutex<VecDeque<(IpAddr, Option<u16>)>>,
+    /// Addresses of listed names. Locked for one look or change.
+    learned: Mutex<Addresses>,
 }
 
 impl OutboundRules {
@@ -243,10 +240,7 @@ impl OutboundRules {
             Policy::None => false,
             Policy::List(items) => {
                 items.iter().any(|item| item.holds(to))
-                    || self
-                        .learned()
-                        .iter()
-                        .any(|(address, port)| *address == to.ip() && has(*port, to.port()))
+                    || self.learned.lock().has(to.ip(), to.port())
             }
         }
     }
@@ -263,21 +257,9 @@ impl OutboundRules {
 
     /// Remembers the addresses from a lookup of `name`, for the items that list it.
     pub(crate) fn learn(&self, name: &str, addresses: &[IpAddr]) {
-        for item in self.policy.items().iter().filter(|item| item.names(name)) {
-            for address in addresses.iter().map(IpAddr::to_canonical) {
-                let mut learned = self.learned();
-                // Removed and put back as the newest: a name in use keeps its addresses.
-                learned.retain(|known| *known != (address, item.port));
-                if learned.len() >= MAX_LEARNED {
-                    learned.pop_front();
-                }
-                learned.push_back((address, item.port));
-            }
-        }
-    }
-
-    fn learned(&self) -> std::sync::MutexGuard<'_, VecDeque<(IpAddr, Option<u16>)>> {
-        self.learned.lock()
+        let named = self.policy.items().iter().filter(|item| item.names(name));
+        let ports: Vec<_> = named.map(|item| item.port).collect();
+        self.learned.lock().add(addresses, &ports);
     }
 }
 
@@ -366,20 +348,6 @@ mod tests {
         assert!(rules.allows(to("192.0.2.7:443")) && !rules.allows(to("192.0.2.7:80")));
         assert!(!rules.allows(to("192.0.2.8:443")));
         assert!(rules.allows(to("192.0.2.9:1")));
-    }
-
-    #[test]
-    fn the_number_of_remembered_addresses_is_limited() {
-        let rules = rules("a.test");
-        for n in 0..=u32::try_from(MAX_LEARNED).unwrap() {
-            rules.learn("a.test", &[IpAddr::from(n.to_be_bytes())]);
-        }
-        assert_eq!(rules.learned().len(), MAX_LEARNED);
-        assert!(
-            !rules.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 1)),
-            "the oldest is forgotten"
-        );
-        assert!(rules.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 1]), 1)));
     }
 
     #[test]

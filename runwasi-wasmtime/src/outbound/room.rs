@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    fs::File,
+    any::Any,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -23,16 +23,17 @@ use tokio::time::sleep;
 /// Interval between looks for a descriptor that was closed.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Open files of a store. Cheap to clone.
+/// Open files of a store, and sockets that only streams hold. Cheap to clone.
 // Weak, so that the count neither keeps a file open nor needs a notification of its end: a stream
 // may be the last to hold it. A mutex, because the store adds files, and a listener looks at them.
 #[derive(Clone, Default)]
-pub(crate) struct OpenFiles(Arc<Mutex<Vec<Weak<File>>>>);
+pub(crate) struct OpenFiles(Arc<Mutex<Vec<Weak<dyn Any + Send + Sync>>>>);
 
 impl OpenFiles {
     /// Counts a file until it is closed.
-    pub(crate) fn add(&self, file: &Arc<File>) {
-        self.0.lock().push(Arc::downgrade(file));
+    pub(crate) fn add<T: Any + Send + Sync>(&self, file: &Arc<T>) {
+        let file = Arc::downgrade(file);
+        self.0.lock().push(file);
     }
 
     /// Number of open files.
@@ -49,6 +50,10 @@ impl OpenFiles {
         before - files.len()
     }
 }
+
+/// Held by what keeps a socket of p3 open: its resource, its streams, and a stream of those that it
+/// accepts.
+pub(crate) struct SocketLife;
 
 /// Number of sockets that a process may still accept.
 pub(crate) struct Room {
@@ -124,6 +129,8 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     /// A room of which a container has so many descriptors.

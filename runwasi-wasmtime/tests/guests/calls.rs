@@ -10,14 +10,21 @@ const SHORT: Duration = Duration::from_millis(20);
 
 /// A command of p3 that calls so many components, each of which waits for `time` in its call.
 fn waiting_in(calls: usize, time: Duration) -> String {
-    let mut text = WAITERS.replace("TIME", &time.as_nanos().to_string());
+    waiting(&vec![time; calls])
+}
+
+/// A command of p3 that calls components, each of which waits for one of the times in its call.
+fn waiting(times: &[Duration]) -> String {
+    let mut text = CLOCK.to_owned();
     let each = |text: &mut String, line: &str| {
-        for n in 0..calls {
+        for (n, time) in times.iter().enumerate() {
+            let line = line.replace('N', &n.to_string());
             // A `String` takes all that is written.
-            let _ = writeln!(text, "{}", line.replace('N', &n.to_string()));
+            let _ = writeln!(text, "{}", line.replace("TIME", &time.as_nanos().to_string()));
         }
     };
-    each(&mut text, r#"(instance $waiterN (instantiate $waiter (with "wait" (func $wait))))"#);
+    each(&mut text, WAITER);
+    each(&mut text, r#"(instance $waiterN (instantiate $typeN (with "wait" (func $wait))))"#);
     text.push_str(
         r#"(component $caller (import "wait" (func $wait async (param "how-long" u64)))"#,
     );
@@ -31,7 +38,8 @@ fn waiting_in(calls: usize, time: Duration) -> String {
     text.push_str(r#"(func (export "run") (result i32)"#);
     each(&mut text, "(drop (call $fN))");
     // After all of them.
-    let _ = write!(text, "(call $wait (i64.const {})) (i32.const 0)))", (4 * time).as_nanos());
+    let longest = times.iter().max().unwrap_or(&SHORT);
+    let _ = write!(text, "(call $wait (i64.const {})) (i32.const 0)))", (4 * *longest).as_nanos());
     text.push_str(r#"(core instance $i (instantiate $m (with "h" (instance"#);
     text.push_str(r#"(export "wait" (func $wait))"#);
     each(&mut text, r#"(export "fN" (func $fN))"#);
@@ -46,11 +54,14 @@ fn waiting_in(calls: usize, time: Duration) -> String {
 }
 
 /// Begin of the component.
-const WAITERS: &str = r#"(component
+const CLOCK: &str = r#"(component
     (import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
         (export "wait-for" (func async (param "how-long" u64)))))
     (alias export $clock "wait-for" (func $wait))
-    (component $waiter
+"#;
+
+/// One of the components that it calls.
+const WAITER: &str = r#"(component $typeN
         (import "wait" (func $wait async (param "how-long" u64)))
         (core func $wait (canon lower (func $wait)))
         (core module $m
@@ -106,5 +117,37 @@ async fn calls_that_wait_leave_stacks_to_other_containers() -> Result {
     assert_eq!(ran.status, 0, "{}", ran.stderr);
     bed.client.kill("a", SIGKILL).await?;
     assert_eq!(bed.client.wait("a").await?, 137);
+    Ok(())
+}
+
+#[tokio::test]
+async fn stacks_that_are_kept_after_calls_leave_stacks_to_other_containers() -> Result {
+    let bed = Bed::new(8).await?;
+    // Four stacks at once, of which it has two after a moment, and wasmtime keeps the others.
+    let text = waiting(&[FOR_EVER, SHORT, SHORT]);
+    let bundle = bed.harness.bundle("a", &["/c"]).file("/c", &text).write()?;
+    bed.client.create("a", &bundle, &Default::default(), &[]).await?;
+    bed.client.start("a").await?;
+    // Six processes are the share.
+    for n in 0..5 {
+        let exec = format!("e{n}");
+        let spec = r#"{"user":{"uid":0,"gid":0},"args":["/c"],"cwd":"/"}"#;
+        bed.client.exec("a", &exec, spec, &Default::default()).await?;
+        // Refused, or ended later, if the share is used up.
+        drop(bed.client.start(("a", exec.as_str())).await);
+        tokio::time::sleep(3 * SHORT).await;
+    }
+    // What the first one leaves are two processes with two stacks each.
+    for id in ["b", "c"] {
+        let bundle = bed.harness.bundle(id, &["/c"]).file("/c", waiting_in(1, FOR_EVER)).write()?;
+        bed.client.create(id, &bundle, &Default::default(), &[]).await?;
+        bed.client.start(id).await?;
+    }
+    tokio::time::sleep(5 * SHORT).await;
+    for id in ["a", "b", "c"] {
+        assert_eq!(bed.client.state(id).await?.status, "RUNNING", "{id}");
+        bed.client.kill(id, SIGKILL).await?;
+        bed.client.wait(id).await?;
+    }
     Ok(())
 }

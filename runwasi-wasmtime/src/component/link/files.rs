@@ -19,7 +19,11 @@ use wasmtime_wasi::{
 
 use super::place::place;
 use crate::{
-    component::store::Component,
+    component::{
+        descriptors::Count,
+        store::{Component, descriptors_left},
+    },
+    turns,
     wasi::{
         errno,
         open::{self, OpenedFile, Request},
@@ -94,11 +98,11 @@ async fn open_p2(
         p2::DescriptorFlags,
     ),
 ) -> Answer<Directory, p2::ErrorCode> {
-    let component = store.data_mut();
-    if component.descriptors_left() == 0 {
+    if descriptors_left(&mut store).await == 0 {
         // WASI p2 has no error code for a full descriptor table.
         return Ok((Err(p2::ErrorCode::InsufficientMemory),));
     }
+    let component = store.data_mut();
     let place = match place(component, &directory)? {
         Ok(place) => place,
         Err(error) => return Ok((Err(errno::p2(&error)),)),
@@ -120,15 +124,18 @@ async fn open_p3(
     ),
 ) -> Answer<Directory, p3::ErrorCode> {
     // Access to the store must not last across an await, since other tasks of the guest run then.
-    let (left, place) = accessor.with(|mut access| -> wasmtime::Result<_> {
-        let component = access.get();
-        Ok((component.descriptors_left(), place(component, &directory)?))
-    })?;
+    let mut count = Count::default();
+    let left = loop {
+        match accessor.with(|mut access| access.get().count_descriptors(&mut count)) {
+            Some(left) => break left,
+            None => turns::end().await,
+        }
+    };
     // The code of p2 for a full table; see `open_p2`.
     if left == 0 {
         return Ok((Err(p3::ErrorCode::InsufficientMemory),));
     }
-    let place = match place {
+    let place = match accessor.with(|mut access| place(access.get(), &directory))? {
         Ok(place) => place,
         Err(error) => return Ok((Err(errno::p3(&error)),)),
     };

@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use super::{
     clocks, config, files, flags, keyvalue, names, parts, paths, poll, sockets, streams_p2,
-    streams_p3, sync,
+    streams_p3, sync, tcp_p3,
 };
 use crate::component::store::Component;
 
@@ -29,6 +29,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     flags::link(&mut linker)?;
     streams_p2::link(&mut linker)?;
     sockets::link(&mut linker)?;
+    tcp_p3::link(&mut linker)?;
     names::link(&mut linker)?;
     clocks::link(&mut linker)?;
     poll::link(&mut linker)?;

@@ -10,6 +10,7 @@
 //! | `flags` | replacements for its `get-flags` |
 //! | `streams_p2` | replacements for wasmtime-wasi's streams of files of p2 |
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
+//! | `tcp_p3` | the streams of TCP sockets of p3, in parts, and their count |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
 //! | `clocks` | replacements for the waits of `wasi:clocks`, exact ones |
 //! | `poll` | `poll` of p2, with a bound |
@@ -34,6 +35,7 @@ mod sockets;
 mod streams_p2;
 mod streams_p3;
 mod sync;
+mod tcp_p3;
 
 /// Version of WASI p2 under which wasmtime-wasi links its functions. Ours replace them only under
 /// the same version.

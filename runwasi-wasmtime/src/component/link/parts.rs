@@ -29,7 +29,7 @@ use wasmtime_wasi::{
 
 use super::P2_VERSION;
 use crate::{
-    component::store::Component,
+    component::store::{Component, descriptors_left},
     turns,
     wasi::{
         context::RANDOM_PART,
@@ -136,11 +136,11 @@ async fn list(
     mut store: StoreContextMut<'_, Component>,
     (directory,): (Resource<Descriptor>,),
 ) -> Answer<Resource<Entries>> {
-    let component = store.data_mut();
-    if component.descriptors_left() == 0 {
+    if descriptors_left(&mut store).await == 0 {
         // As for `open-at`: WASI p2 has no error code for a full descriptor table.
         return Ok((Err(ErrorCode::InsufficientMemory),));
     }
+    let component = store.data_mut();
     let table = component.ctx().table;
     let Descriptor::Dir(opened) = table.get(&directory)? else {
         return Ok((Err(ErrorCode::NotDirectory),));

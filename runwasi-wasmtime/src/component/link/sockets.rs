@@ -8,6 +8,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -28,23 +29,27 @@ use wasmtime_wasi::{
 };
 
 use super::P2_VERSION;
-use crate::component::store::Component;
+use crate::{
+    component::store::{Component, descriptors_left},
+    outbound::room::SocketLife,
+};
 
 /// Replaces the functions that create sockets, accept them from a listener or drop them.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut tcp = linker.instance(&format!("wasi:sockets/tcp-create-socket@{P2_VERSION}"))?;
-    tcp.func_wrap("create-tcp-socket", |store, (family,): (p2_network::IpAddressFamily,)| {
-        create_tcp_p2(store, family)
-    })?;
+    tcp.func_wrap_async(
+        "create-tcp-socket",
+        |store, (family,): (p2_network::IpAddressFamily,)| Box::new(create_tcp_p2(store, family)),
+    )?;
     let mut udp = linker.instance(&format!("wasi:sockets/udp-create-socket@{P2_VERSION}"))?;
     udp.func_wrap_async(
         "create-udp-socket",
         |store, (family,): (p2_network::IpAddressFamily,)| Box::new(create_udp_p2(store, family)),
     )?;
     let mut listeners = linker.instance(&format!("wasi:sockets/tcp@{P2_VERSION}"))?;
-    listeners.func_wrap(
+    listeners.func_wrap_async(
         "[method]tcp-socket.accept",
-        |store, (listener,): (Resource<p2::TcpSocket>,)| accept_p2(store, listener),
+        |store, (listener,): (Resource<p2::TcpSocket>,)| Box::new(accept_p2(store, listener)),
     )?;
     listeners.resource(
         "tcp-socket",
@@ -58,9 +63,10 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
         close::<p2::UdpSocket>,
     )?;
     let mut p3 = linker.instance("wasi:sockets/types@0.3.0")?;
-    p3.func_wrap("[static]tcp-socket.create", |store, (family,): (p3_types::IpAddressFamily,)| {
-        create_tcp_p3(store, family)
-    })?;
+    p3.func_wrap_async(
+        "[static]tcp-socket.create",
+        |store, (family,): (p3_types::IpAddressFamily,)| Box::new(create_tcp_p3(store, family)),
+    )?;
     let tcp = ResourceType::host::<sockets::TcpSocket>();
     p3.resource("tcp-socket", tcp, close::<sockets::TcpSocket>)?;
     let udp = ResourceType::host::<sockets::UdpSocket>();
@@ -74,14 +80,14 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
 
 type Created<T, E> = wasmtime::Result<(Result<Resource<T>, E>,)>;
 
-fn create_tcp_p2(
+async fn create_tcp_p2(
     mut store: StoreContextMut<'_, Component>,
     family: p2_network::IpAddressFamily,
 ) -> Created<p2::TcpSocket, p2_network::ErrorCode> {
-    let component = store.data_mut();
-    if component.descriptors_left() == 0 {
+    if descriptors_left(&mut store).await == 0 {
         return Ok((Err(p2_network::ErrorCode::NewSocketLimit),));
     }
+    let component = store.data_mut();
     let create = move |mut scratch: Scratch| {
         let made = tcp_create_socket::Host::create_tcp_socket(&mut scratch.view(), family)?;
         scratch.table.delete(made).map_err(SocketError::trap)
@@ -94,10 +100,10 @@ async fn create_udp_p2(
     mut store: StoreContextMut<'_, Component>,
     family: p2_network::IpAddressFamily,
 ) -> Created<p2::UdpSocket, p2_network::ErrorCode> {
-    let component = store.data_mut();
-    if component.descriptors_left() == 0 {
+    if descriptors_left(&mut store).await == 0 {
         return Ok((Err(p2_network::ErrorCode::NewSocketLimit),));
     }
+    let component = store.data_mut();
     let mut scratch = Scratch::of(component);
     let creating = async move {
         let made = udp_create_socket::Host::create_udp_socket(&mut scratch.view(), family).await?;
@@ -107,30 +113,38 @@ async fn create_udp_p2(
     pushed(component, made.map_err(SocketError::downcast))
 }
 
-fn create_tcp_p3(
+async fn create_tcp_p3(
     mut store: StoreContextMut<'_, Component>,
     family: p3_types::IpAddressFamily,
 ) -> Created<sockets::TcpSocket, p3_types::ErrorCode> {
-    let component = store.data_mut();
-    if component.descriptors_left() == 0 {
+    if descriptors_left(&mut store).await == 0 {
         return Ok((Err(p3_types::ErrorCode::Other(Some("too many open sockets".into()))),));
     }
+    let component = store.data_mut();
+    let life = Arc::new(SocketLife);
+    // The socket may live on in a stream of those that it accepts.
+    let ctx = component.outbound.sockets_of(life.clone());
     let create = move |mut scratch: Scratch| {
+        scratch.ctx = ctx;
         let made = p3_types::HostTcpSocket::create(&mut scratch.view(), family)?;
         scratch.table.delete(made).map_err(wasmtime_wasi::p3::sockets::SocketError::trap)
     };
     let made = component.outbound.network().run(inside(component, create))?;
-    pushed(component, made.map_err(wasmtime_wasi::p3::sockets::SocketError::downcast))
+    let made = pushed(component, made.map_err(wasmtime_wasi::p3::sockets::SocketError::downcast))?;
+    if let (Ok(socket),) = &made {
+        component.socket_lives(socket.rep(), &life);
+    }
+    Ok(made)
 }
 
 async fn create_udp_p3(
     mut store: StoreContextMut<'_, Component>,
     family: p3_types::IpAddressFamily,
 ) -> Created<sockets::UdpSocket, p3_types::ErrorCode> {
-    let component = store.data_mut();
-    if component.descriptors_left() == 0 {
+    if descriptors_left(&mut store).await == 0 {
         return Ok((Err(p3_types::ErrorCode::Other(Some("too many open sockets".into()))),));
     }
+    let component = store.data_mut();
     let mut scratch = Scratch::of(component);
     let creating = async move {
         let made = p3_types::HostUdpSocket::create(&mut scratch.view(), family).await?;
@@ -143,17 +157,20 @@ async fn create_udp_p3(
 type Accepted = (Resource<p2::TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>);
 
 /// Calls wasmtime-wasi's `accept`, unless the guest is at its limit of open files and sockets.
-fn accept_p2(
+async fn accept_p2(
     mut store: StoreContextMut<'_, Component>,
     listener: Resource<p2::TcpSocket>,
 ) -> wasmtime::Result<(Result<Accepted, p2_network::ErrorCode>,)> {
-    let component = store.data_mut();
-    if component.descriptors_left() == 0 {
+    if descriptors_left(&mut store).await == 0 {
         return Ok((Err(p2_network::ErrorCode::NewSocketLimit),));
     }
+    let component = store.data_mut();
     // Outside the namespace: an accepted socket belongs to the namespace of its listener.
     Ok((match tcp::HostTcpSocket::accept(&mut component.sockets(), listener) {
-        Ok(accepted) => Ok(accepted),
+        Ok(accepted) => {
+            component.made_socket();
+            Ok(accepted)
+        }
         Err(error) => Err(error.downcast()?),
     },))
 }
@@ -165,7 +182,7 @@ fn close<T: 'static>(
 ) -> wasmtime::Result<()> {
     let component = store.data_mut();
     component.ctx().table.delete(Resource::<T>::new_own(socket))?;
-    component.closed_socket();
+    component.closed_socket(socket);
     Ok(())
 }
 
@@ -225,7 +242,10 @@ fn pushed<T: Send + 'static, E>(
     made: Result<T, wasmtime::Result<E>>,
 ) -> Created<T, E> {
     match made {
-        Ok(socket) => Ok((Ok(component.ctx().table.push(socket)?),)),
+        Ok(socket) => {
+            component.made_socket();
+            Ok((Ok(component.ctx().table.push(socket)?),))
+        }
         // Errors of the socket go to the guest. Other errors trap.
         Err(error) => Ok((Err(error?),)),
     }

@@ -40,7 +40,7 @@ use wasmtime_wasi::{
 
 use super::files::P3;
 use crate::{
-    component::store::Component,
+    component::store::{Component, descriptors_left},
     paced::Paced,
     turns::Steps,
     wasi::{
@@ -75,8 +75,8 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     files.func_wrap("[method]descriptor.append-via-stream", |store, (file, data)| {
         write(store, &file, data, None)
     })?;
-    files.func_wrap("[method]descriptor.read-directory", |store, (directory,)| {
-        list(store, &directory)
+    files.func_wrap_async("[method]descriptor.read-directory", |store, (directory,)| {
+        Box::new(list(store, directory))
     })
 }
 
@@ -297,10 +297,10 @@ impl StreamConsumer<Component> for Writing {
     }
 }
 
-fn list(mut store: Store<'_>, directory: &Resource<Descriptor>) -> Stream<DirectoryEntry> {
+async fn list(mut store: Store<'_>, directory: Resource<Descriptor>) -> Stream<DirectoryEntry> {
+    let left = descriptors_left(&mut store).await;
     let component = store.data_mut();
-    let left = component.descriptors_left();
-    let opened = match component.ctx().table.get(directory)? {
+    let opened = match component.ctx().table.get(&directory)? {
         // The code of p2 for a full table.
         Descriptor::Dir(_) if left == 0 => Err(ErrorCode::InsufficientMemory),
         Descriptor::Dir(opened) => Listing::new(&opened.dir).map_err(|error| errno::p3(&error)),
