@@ -3,9 +3,9 @@
 use wasmtime::{Collector, Config, Inlining, OptLevel};
 
 use crate::{
-    limits::{STACK, STACK_WITH_HOST},
     proposals::Unfinished,
     settings::{GcCollector, Optimise, Settings},
+    stacks::{STACK, STACK_WITH_HOST},
 };
 
 /// wasmtime's configuration without the pool. Public for benchmarks, which change parts of it and

@@ -21,15 +21,10 @@ use runwasi_core::{
 };
 use wasmtime::{GcHeapOutOfMemory, ResourceLimiter, Store, UpdateDeadline};
 
-use crate::{epoch::Ticker, shares::Memories};
+use crate::{epoch::Ticker, shares::Memories, stacks::STACK};
 
 /// Size of a table element, in bytes.
 const ELEMENT: usize = size_of::<usize>();
-
-/// Part of a guest's stack for its own calls, in bytes. The rest is for host functions.
-pub(crate) const STACK: usize = 512 << 10;
-/// All of a guest's stack.
-pub(crate) const STACK_WITH_HOST: usize = 2 << 20;
 
 /// Bytes by which a memory that doubles may exceed the limit.
 const SLACK: u64 = 4 << 20;

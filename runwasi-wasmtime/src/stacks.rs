@@ -13,7 +13,10 @@
 //! Two of them need no reservation but the store's: nearly every asynchronous component has a second
 //! one at times, and the pool has as many more stacks as a container may have stores.
 
-use crate::limits::STACK_WITH_HOST;
+/// Part of a guest's stack for its own calls, in bytes. The rest is for host functions.
+pub(crate) const STACK: usize = 512 << 10;
+/// All of a guest's stack.
+pub(crate) const STACK_WITH_HOST: usize = 2 << 20;
 
 /// Stacks that wasmtime may keep for a store beyond those of its calls.
 const KEPT: usize = 2;
