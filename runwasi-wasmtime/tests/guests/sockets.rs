@@ -22,6 +22,7 @@ use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_bu
 
 use super::{Duration, Result, SIGKILL};
 
+/// A command with TCP sockets. `GO` is the body of its `run`, whose result is its status.
 const SOCKETS: &str = include_str!("sockets.wat");
 /// Bytes that are sent to the guest.
 const ALL: usize = 24 << 20;

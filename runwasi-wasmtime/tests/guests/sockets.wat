@@ -1,4 +1,3 @@
-;; A WASI p3 command with TCP sockets. GO is the body of its `run`, whose result is its status.
 (component
   (import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
     (export "wait-for" (func async (param "how-long" u64)))))
