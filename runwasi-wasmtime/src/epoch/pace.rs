@@ -196,27 +196,32 @@ mod tests {
         }
     }
 
+    /// End of the wait that begins now, and the state at it. Nothing if the wait has no end.
+    fn next(pace: &Pace, load: &Load, now: Duration, workers: usize) -> Option<(Duration, Seen)> {
+        let wait = pace.wait(workers);
+        let reached = load.reaches(wait.wanted, now).unwrap_or(Duration::MAX);
+        let timeout = wait.timeout.map_or(Duration::MAX, |timeout| now + timeout);
+        let end = reached.min(timeout);
+        let seen = || Seen {
+            timed_out: timeout < reached,
+            active: load.at(end),
+            polls: load.polls(now, end),
+        };
+        (end < Duration::MAX).then(|| (end, seen()))
+    }
+
     /// Times of the ticks, and the time at which the thread has gone to sleep for good.
     fn simulate(quantum: Duration, workers: usize, load: &Load) -> (Vec<Duration>, Duration) {
         let mut pace = Pace::new(quantum);
         let mut now = Duration::ZERO;
         let mut ticks = Vec::new();
-        loop {
-            let wait = pace.wait(workers);
-            let reached = load.reaches(wait.wanted, now);
-            let timeout = wait.timeout.map(|timeout| now + timeout);
-            let timed_out = match (reached, timeout) {
-                (None, None) => return (ticks, now),
-                (Some(reached), Some(timeout)) => timeout < reached,
-                (reached, _) => reached.is_none(),
-            };
-            let end = if timed_out { timeout } else { reached }.unwrap();
-            let seen = Seen { timed_out, active: load.at(end), polls: load.polls(now, end) };
+        while let Some((end, seen)) = next(&pace, load, now, workers) {
             now = end;
             if pace.advance(seen, workers) {
                 ticks.push(now);
             }
         }
+        (ticks, now)
     }
 
     fn any_load() -> impl Strategy<Value = Load> {
@@ -281,12 +286,7 @@ mod tests {
         let mut now = Duration::ZERO;
         let mut wakeups = 0;
         while now < load.end() {
-            let wait = pace.wait(2);
-            let timeout = wait.timeout.map_or(Duration::MAX, |timeout| now + timeout);
-            let reached = load.reaches(wait.wanted, now).unwrap_or(Duration::MAX);
-            let end = timeout.min(reached);
-            let timed_out = timeout < reached;
-            let seen = Seen { timed_out, active: load.at(end), polls: load.polls(now, end) };
+            let (end, seen) = next(&pace, &load, now, 2).unwrap();
             now = end;
             pace.advance(seen, 2);
             wakeups += 1;
@@ -304,15 +304,10 @@ mod tests {
         let mut notified = 0;
         let mut ticks = 0;
         while now < load.end() {
-            let wait = pace.wait(2);
-            let timeout = wait.timeout.map_or(Duration::MAX, |timeout| now + timeout);
-            let reached = load.reaches(wait.wanted, now).unwrap_or(Duration::MAX);
-            let end = timeout.min(reached);
-            let timed_out = timeout < reached;
-            let seen = Seen { timed_out, active: load.at(end), polls: load.polls(now, end) };
+            let (end, seen) = next(&pace, &load, now, 2).unwrap();
             now = end;
             ticks += u32::from(pace.advance(seen, 2));
-            notified += u32::from(!timed_out);
+            notified += u32::from(!seen.timed_out);
         }
         assert_eq!(notified, 2, "of the first poll, and of the first two at once");
         assert!((8..=11).contains(&ticks), "{ticks}");

@@ -89,8 +89,9 @@ pub(crate) fn running_container_is_counted_in_its_state(
     c.fixture.becomes_clean()
 }
 
-/// The same for an engine that has no pools and no code cache.
-pub(crate) fn running_container_is_counted_in_its_state_without_pools(
+/// The same for an engine that has no pools of its own and no code cache: its pool is that of the
+/// daemon's slots.
+pub(crate) fn running_container_is_counted_in_its_state_and_the_slots(
     c: &mut Containers,
     metrics: SocketAddr,
 ) -> Result<()> {
@@ -98,8 +99,9 @@ pub(crate) fn running_container_is_counted_in_its_state_without_pools(
     c.detached(&id, &["sleep", "100"])?;
     states(c, metrics, &id)?;
     let text = Scrape::of(metrics)?.text;
-    ensure!(text.contains("# TYPE runwasi_pool_slots gauge\n"), "{text}");
-    ensure!(!text.contains("runwasi_pool_slots{"), "{text}");
+    let pools = text.lines().filter(|line| line.starts_with("runwasi_pool_slots{"));
+    ensure!(pools.count() == 2, "{text}");
+    become_equal(metrics, &[(r#"runwasi_pool_slots{pool="slots",state="used"}"#, 0.0)])?;
     ensure!(text.contains(r#"program="containerd-wasmid""#), "{text}");
     c.fixture.becomes_clean()
 }

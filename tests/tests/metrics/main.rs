@@ -43,7 +43,7 @@ runwasi_tests::suite! { crate::check_scraped: component = WasmtimedComponent; {
 
 runwasi_tests::suite! { crate::check_scraped: interpreted = Wasmid; {
     lives:
-        running_container_is_counted_in_its_state_without_pools;
+        running_container_is_counted_in_its_state_and_the_slots;
 }}
 
 runwasi_tests::suite! { crate::shim::check: shims = Wasmtime; {
