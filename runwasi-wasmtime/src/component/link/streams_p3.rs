@@ -28,8 +28,8 @@ use tokio::{
 use wasmtime::{
     StoreContextMut,
     component::{
-        Destination, FutureReader, Lift, Linker, Lower, Resource, Source, StreamConsumer,
-        StreamProducer, StreamReader, StreamResult, VecBuffer,
+        Destination, DirectDestination, DirectSource, FutureReader, Lift, Linker, Lower, Resource,
+        Source, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer,
     },
 };
 use wasmtime_wasi::{
@@ -55,7 +55,7 @@ use crate::{
 /// Most bytes of one step: half a millisecond in the page cache.
 const PART: usize = 1 << 20;
 /// Bytes of one step if the other end is the host, which has a buffer of this size.
-const HOST_PART: usize = 8 << 10;
+pub(super) const HOST_PART: usize = 8 << 10;
 
 type Store<'a> = StoreContextMut<'a, Component>;
 type Outcome = Result<(), ErrorCode>;
@@ -188,24 +188,37 @@ impl StreamProducer<Component> for Reading {
         destination: Destination<'a, u8, VecBuffer<u8>>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        let mut destination = destination.as_direct(store, HOST_PART);
-        let buffer = destination.remaining();
-        let length = buffer.len().min(PART);
-        // An empty buffer asks if there is something to read.
-        if length == 0 {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        Poll::Ready(Ok(match self.origin.poll_read(cx, &mut buffer[..length]) {
-            Poll::Pending if finish => StreamResult::Cancelled,
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(0)) => self.end.with(Ok(())),
-            Poll::Ready(Ok(read)) => {
-                destination.mark_written(read);
-                StreamResult::Completed
-            }
-            Poll::Ready(Err(error)) => self.end.with(Err(errno::p3(&error))),
-        }))
+        let Self { origin, end } = &mut *self;
+        let read = |buffer: &mut [u8]| origin.poll_read(cx, buffer);
+        let ended = |ended: io::Result<()>| end.with(ended.map_err(|error| errno::p3(&error)));
+        produce(destination.as_direct(store, HOST_PART), finish, read, ended)
     }
+}
+
+/// Produces what `read` reads into at most a part of the destination. `ended` answers its end or
+/// failure.
+pub(super) fn produce(
+    mut destination: DirectDestination<'_, Component>,
+    finish: bool,
+    read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+    ended: impl FnOnce(io::Result<()>) -> StreamResult,
+) -> Poll<wasmtime::Result<StreamResult>> {
+    let buffer = destination.remaining();
+    let length = buffer.len().min(PART);
+    // An empty buffer asks if there is something to read.
+    if length == 0 {
+        return Poll::Ready(Ok(StreamResult::Completed));
+    }
+    Poll::Ready(Ok(match read(&mut buffer[..length]) {
+        Poll::Pending if finish => StreamResult::Cancelled,
+        Poll::Pending => return Poll::Pending,
+        Poll::Ready(Ok(0)) => ended(Ok(())),
+        Poll::Ready(Ok(read)) => {
+            destination.mark_written(read);
+            StreamResult::Completed
+        }
+        Poll::Ready(Err(error)) => ended(Err(error)),
+    }))
 }
 
 /// Writes at an offset, or at the end of the file.
@@ -278,23 +291,34 @@ impl StreamConsumer<Component> for Writing {
         source: Source<'_, u8>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        let mut source = source.as_direct(store);
-        let bytes = source.remaining();
-        // An empty buffer asks if something may be written.
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        let part = &bytes[..bytes.len().min(PART)];
-        Poll::Ready(Ok(match self.target.poll_write(cx, part) {
-            Poll::Pending if finish => StreamResult::Cancelled,
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(written)) => {
-                source.mark_read(written);
-                StreamResult::Completed
-            }
-            Poll::Ready(Err(error)) => self.end.with(Err(errno::p3(&error))),
-        }))
+        let Self { target, end } = &mut *self;
+        let write = |bytes: &[u8]| target.poll_write(cx, bytes);
+        let failed = |error: io::Error| end.with(Err(errno::p3(&error)));
+        consume(source.as_direct(store), finish, write, failed)
     }
+}
+
+/// Consumes what `write` writes of at most a part of the source. `failed` answers its failure.
+pub(super) fn consume(
+    mut source: DirectSource<'_, Component>,
+    finish: bool,
+    write: impl FnOnce(&[u8]) -> Poll<io::Result<usize>>,
+    failed: impl FnOnce(io::Error) -> StreamResult,
+) -> Poll<wasmtime::Result<StreamResult>> {
+    let bytes = source.remaining();
+    // An empty buffer asks if something may be written.
+    if bytes.is_empty() {
+        return Poll::Ready(Ok(StreamResult::Completed));
+    }
+    Poll::Ready(Ok(match write(&bytes[..bytes.len().min(PART)]) {
+        Poll::Pending if finish => StreamResult::Cancelled,
+        Poll::Pending => return Poll::Pending,
+        Poll::Ready(Ok(written)) => {
+            source.mark_read(written);
+            StreamResult::Completed
+        }
+        Poll::Ready(Err(error)) => failed(error),
+    }))
 }
 
 async fn list(mut store: Store<'_>, directory: Resource<Descriptor>) -> Stream<DirectoryEntry> {

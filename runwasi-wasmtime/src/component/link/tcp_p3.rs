@@ -34,12 +34,11 @@ use wasmtime_wasi::{
     sockets::{TcpSocket, WasiSockets, WasiSocketsView},
 };
 
+use super::streams_p3::{HOST_PART, consume, produce};
 use crate::{component::store::Component, outbound::room::SocketLife, paced::Paced};
 
 /// Bytes of the buffer between two ends in the host.
 const BUFFER: usize = 64 << 10;
-/// Bytes of one step: those of a buffer of wasmtime-wasi's.
-const STEP: usize = 8 << 10;
 
 type Store<'a> = StoreContextMut<'a, Component>;
 type Outcome = Result<(), ErrorCode>;
@@ -105,22 +104,9 @@ impl StreamConsumer<Component> for Filling {
         source: Source<'_, u8>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        let mut source = source.as_direct(store);
-        let bytes = source.remaining();
-        // An empty buffer asks if something may be written.
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        Poll::Ready(Ok(match Pin::new(&mut self.0).poll_write(cx, bytes) {
-            Poll::Pending if finish => StreamResult::Cancelled,
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(written)) => {
-                source.mark_read(written);
-                StreamResult::Completed
-            }
-            // The socket is sent nothing more.
-            Poll::Ready(Err(_)) => StreamResult::Dropped,
-        }))
+        let write = |bytes: &[u8]| Pin::new(&mut self.0).poll_write(cx, bytes);
+        // After a failure the socket is sent nothing more.
+        consume(source.as_direct(store), finish, write, |_| StreamResult::Dropped)
     }
 }
 
@@ -138,23 +124,12 @@ impl StreamProducer<Component> for Emptying {
         destination: Destination<'a, u8, VecBuffer<u8>>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        let mut destination = destination.as_direct(store, STEP);
-        let mut buffer = ReadBuf::new(destination.remaining());
-        // An empty buffer asks if there is something to read.
-        if buffer.capacity() == 0 {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        let polled = Pin::new(&mut self.0).poll_read(cx, &mut buffer);
-        let read = buffer.filled().len();
-        Poll::Ready(Ok(match polled {
-            Poll::Pending if finish => StreamResult::Cancelled,
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(())) if read > 0 => {
-                destination.mark_written(read);
-                StreamResult::Completed
-            }
-            Poll::Ready(_) => StreamResult::Dropped,
-        }))
+        let read = |buffer: &mut [u8]| {
+            let mut buffer = ReadBuf::new(buffer);
+            let polled = Pin::new(&mut self.0).poll_read(cx, &mut buffer);
+            polled.map_ok(|()| buffer.filled().len())
+        };
+        produce(destination.as_direct(store, HOST_PART), finish, read, |_| StreamResult::Dropped)
     }
 }
 
