@@ -29,7 +29,9 @@ impl Guest {
     pub fn new(c: &Containers, text: impl AsRef<[u8]>) -> Result<Self> {
         let dir = TempDir::new()?;
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
-        let cgroup = format!("/{}", c.fixture.namespace());
+        // Below a directory of the namespace, as `ctr` and the kubelet have it: at the root the
+        // guests of all containers together would weigh more than the services beside them.
+        let cgroup = format!("/{}/guests", c.fixture.namespace());
         let mut bundle = Bundle::create(dir.path().join("b"), &[], &cgroup)?;
         bundle.file(GUEST, text)?;
         for inside in ["etc", "proc", "data"] {
