@@ -291,7 +291,7 @@ fn leave_manager_socket(
             () = stopping.stopped() => {}
         }
         // systemd's socket is the successor's, too: new clients are left to it. One of our own has no
-        // other accepting end. It goes on, and loses its name below: who has connected already is
+        // other accepting end. It goes on, and loses its name below: a client that has connected is
         // refused at once, and asks the successor.
         if file.is_none() {
             manager.stop_listen().await;
@@ -363,8 +363,8 @@ enum Received {
     Leave,
     Retire,
     /// A signal of this name that must end no container. SIGHUP: the terminal that the daemon was
-    /// started from is closed. SIGUSR1: containerd and its shims dump their stacks, and who asks all
-    /// of them for that reaches this process, too.
+    /// started from is closed. SIGUSR1: containerd and its shims dump their stacks at it, and one
+    /// to all of them reaches this process, too.
     Nothing(&'static str),
 }
 

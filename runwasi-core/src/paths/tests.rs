@@ -261,7 +261,7 @@ async fn mount_points_are_neither_removed_nor_renamed_nor_replaced() {
     for (old, new) in [("v", "w"), ("single", "w"), ("file", "single"), ("empty", "v/")] {
         assert_eq!(renamed(old, new).await, Errno::BUSY, "{old} {new}");
     }
-    // What the kernel looks at first.
+    // The kernel looks at these first.
     assert_eq!(unlinked("v").await, Errno::ISDIR);
     assert_eq!(removed("single").await, Errno::NOTDIR);
     assert_eq!(removed(".").await, Errno::INVAL);

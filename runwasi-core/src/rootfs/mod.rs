@@ -105,7 +105,7 @@ struct Mounts {
     /// Volumes whose later mounts are taken over.
     // Dropped before the trees, to which nothing more may come.
     _following: Vec<Following>,
-    /// That of `/`, and those of the directories without a mount point in it. None for an ordinary
+    /// Tree of `/`, and those of the directories without a mount point in it. Empty for an ordinary
     /// user, since attaching mounts needs root.
     // Dropped before the directories: after it only descriptors hold the file systems.
     trees: Vec<Tree>,

@@ -35,10 +35,10 @@ const MOST: usize = 4;
 /// Times that a file is looked for whose path changes.
 const TRIES: usize = 3;
 
-/// What the kernel appends to the path of a file that has lost its name.
+/// Suffix that the kernel gives the path of a file that has lost its name.
 const DELETED: &[u8] = b" (deleted)";
 
-/// What a sync brings to the disk.
+/// Extent of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// The content, and what is needed to read it: `fdatasync(2)`.
@@ -73,7 +73,7 @@ enum Found {
     File(OwnedFd),
     /// All of the file system, by its directory.
     Somewhere(OwnedFd),
-    /// None: the file was never written, or nothing of it remains after its last close.
+    /// No part: the file was never written, or nothing of it remains after its last close.
     Nowhere,
 }
 
@@ -96,11 +96,11 @@ impl Upper {
         // As the host: the guest's user may not read what it may write.
         let found = as_host(|| self.find(file))?;
         let Ok(turn) = self.syncs.clone().acquire_owned().await else {
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             return Err(Errno::IO.into());
         };
         let work = move || {
-            // Held until the end, also if nobody waits any more.
+            // Held until the end, also without a waiter.
             let _turn = turn;
             found.sync(extent)
         };
@@ -128,7 +128,7 @@ impl Upper {
         Ok(Found::Somewhere(openat(CWD, &self.directory, flags, Mode::empty())?))
     }
 
-    /// The path below the upper directory. None for a file that has lost its name.
+    /// The path below the upper directory. Absent for a file that has lost its name.
     fn inner<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         let lost = path.as_os_str().as_bytes().ends_with(DELETED);
         path.strip_prefix(&self.top).ok().filter(|_| !lost)

@@ -70,7 +70,7 @@ pub(super) struct Shared {
     running: Arc<Semaphore>,
 }
 
-/// What a request that waits gets.
+/// Answer to a request that waits.
 type Answer = Result<Place, Failure>;
 
 /// An instance, as its requests see it.
@@ -117,7 +117,7 @@ pub(super) struct Place {
     waits: bool,
 }
 
-/// What runs an instance: its requests, and its permit to run.
+/// Runner of an instance: its requests, and its permit to run.
 pub(super) struct Runner {
     instance: Arc<SharedInstance>,
     shared: Arc<Shared>,
@@ -201,7 +201,7 @@ impl Shared {
     fn serve_waiting(self: &Arc<Self>) {
         loop {
             let mut waiting = self.waiting.lock();
-            // Those whose clients have gone.
+            // Their clients have gone.
             while waiting.front().is_some_and(oneshot::Sender::is_closed) {
                 waiting.pop_front();
             }
