@@ -69,7 +69,7 @@ pub struct Upper {
 }
 
 /// The part of a file system that a file has.
-enum Found {
+enum SyncTarget {
     File(OwnedFd),
     /// All of the file system, by its directory.
     Somewhere(OwnedFd),
@@ -107,16 +107,16 @@ impl Upper {
         blocking(work, |error| error).await
     }
 
-    fn find(&self, file: &File) -> io::Result<Found> {
+    fn find(&self, file: &File) -> io::Result<SyncTarget> {
         if fstat(file)?.st_nlink == 0 {
-            return Ok(Found::Nowhere);
+            return Ok(SyncTarget::Nowhere);
         }
         for _ in 0..TRIES {
             let Ok(path_in_overlay) = path(file) else { break };
             let Some(inner) = self.inner(&path_in_overlay) else { break };
             let opened = match self.open(inner) {
-                Ok(opened) => Found::File(opened),
-                Err(Errno::NOENT) => Found::Nowhere,
+                Ok(opened) => SyncTarget::File(opened),
+                Err(Errno::NOENT) => SyncTarget::Nowhere,
                 Err(_) => break,
             };
             // Otherwise it may be another file, which has the name now.
@@ -125,7 +125,7 @@ impl Upper {
             }
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Found::Somewhere(openat(CWD, &self.directory, flags, Mode::empty())?))
+        Ok(SyncTarget::Somewhere(openat(CWD, &self.directory, flags, Mode::empty())?))
     }
 
     /// The path below the upper directory. Absent for a file that has lost its name.
@@ -153,7 +153,7 @@ impl Upper {
     }
 }
 
-impl Found {
+impl SyncTarget {
     fn sync(self, extent: Extent) -> io::Result<()> {
         match self {
             Self::File(file) => extent.sync(file),
@@ -216,9 +216,9 @@ mod tests {
     /// Inode in the upper directory; None for a file that needs no sync.
     fn found(upper: &Upper, file: &File) -> Option<u64> {
         match upper.find(file).unwrap() {
-            Found::File(found) => Some(File::from(found).metadata().unwrap().ino()),
-            Found::Nowhere => None,
-            Found::Somewhere(_) => panic!("all of the file system would be synced"),
+            SyncTarget::File(found) => Some(File::from(found).metadata().unwrap().ino()),
+            SyncTarget::Nowhere => None,
+            SyncTarget::Somewhere(_) => panic!("all of the file system would be synced"),
         }
     }
 
@@ -270,7 +270,7 @@ mod tests {
         rustix::fs::unlinkat(&root, "first", flags).unwrap();
         // The name that the kernel tells is that of another file.
         drop(open(&rootfs, "first (deleted)", OFlags::RDWR | OFlags::CREATE));
-        assert!(matches!(upper.find(&file).unwrap(), Found::Somewhere(_)));
+        assert!(matches!(upper.find(&file).unwrap(), SyncTarget::Somewhere(_)));
         upper.sync(&file, Extent::All).await.unwrap();
     }
 }

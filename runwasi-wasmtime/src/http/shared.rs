@@ -133,7 +133,7 @@ pub(super) struct Making {
 }
 
 /// The way to a place.
-pub(super) enum Found {
+pub(super) enum Admission {
     Place(Place),
     /// All instances are full. The answer comes when a place is free.
     Later(oneshot::Receiver<Answer>),
@@ -158,16 +158,16 @@ impl Shared {
 
     /// Takes a place in the instance with the fewest requests, or queues for one. Gives the right to
     /// make an instance if a further one would have a worker, or if the others are full.
-    pub(super) fn find(self: &Arc<Self>) -> (Found, Option<Making>) {
+    pub(super) fn find(self: &Arc<Self>) -> (Admission, Option<Making>) {
         let mut waiting = self.waiting.lock();
         let (place, wants) = if waiting.is_empty() { self.place() } else { (None, true) };
         let found = place.map_or_else(
             || {
                 let (sender, answer) = oneshot::channel();
                 waiting.push_back(sender);
-                Found::Later(answer)
+                Admission::Later(answer)
             },
-            Found::Place,
+            Admission::Place,
         );
         // Under the lock with which a maker ends: it has seen this request, or another one begins.
         // Relaxed: flags that publish no other memory.
