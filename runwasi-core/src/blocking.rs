@@ -38,7 +38,7 @@ impl<T> Running<T> {
     pub async fn result(self) -> Result<T, JoinError> {
         match self.0.await? {
             Some(result) => Ok(result),
-            // Only work that was taken back has none, and then there is no `Running`.
+            // Only work that was taken back has no result, and then there is no `Running`.
             None => std::future::pending().await,
         }
     }

@@ -221,46 +221,53 @@ impl Publisher for NamespacePublisher {
 }
 
 async fn deliver(mut receiver: mpsc::Receiver<Entry>, forward: &mut dyn Forward, tasks: Tasks) {
-    while let Some(Entry { namespace, event, at, _waiting }) = receiver.recv().await {
-        let mut fate = EventFate::Delivered;
-        let mut pause = BACKOFF.0;
-        let mut answers = 0;
-        let mut orphaned = None;
-        while let Err(error) = forward.forward(&namespace, &event, at).await {
-            // Only answers count: an absence of containerd uses up no attempts.
-            answers += u32::from(matches!(error, ForwardError::NotNow { .. }));
-            if answers == ANSWERS || matches!(error, ForwardError::Refused { .. }) {
-                tracing::error!(%error, ?event, "an event is lost");
-                fate = EventFate::Lost;
-                break;
-            }
-            // Only the first failure of an event is logged.
-            if pause == BACKOFF.0 {
-                tracing::warn!(
-                    %error,
-                    "containerd does not take events, trying again until it does"
-                );
-            }
-            // Without senders no sandbox of this containerd is left. The task must not last for
-            // ever when that containerd never comes back.
-            if receiver.sender_strong_count() == 0
-                && orphaned.get_or_insert_with(Instant::now).elapsed() > ORPHANED
-            {
+    while let Some(entry) = receiver.recv().await {
+        match deliver_one(&entry, &receiver, forward, &tasks).await {
+            Ok(fate) => delivery::events(fate, 1),
+            Err(reason) => {
                 let left = receiver.len() + 1;
                 delivery::events(EventFate::Lost, left);
-                return tracing::error!(left, "containerd stays away, its events are lost");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
-                () = tasks.grace_over() => {
-                    let left = receiver.len() + 1;
-                    delivery::events(EventFate::Lost, left);
-                    return tracing::error!(left, "leaving with events undelivered");
-                }
+                return tracing::error!(left, "{reason}");
             }
         }
-        delivery::events(fate, 1);
     }
+}
+
+/// Delivers an event, or loses it if containerd refuses it. An error ends the delivery of all, with
+/// the reason for the log.
+async fn deliver_one(
+    Entry { namespace, event, at, .. }: &Entry,
+    receiver: &mpsc::Receiver<Entry>,
+    forward: &mut dyn Forward,
+    tasks: &Tasks,
+) -> Result<EventFate, &'static str> {
+    let mut pause = BACKOFF.0;
+    let mut answers = 0;
+    let mut orphaned = None;
+    while let Err(error) = forward.forward(namespace, event, *at).await {
+        // Only answers count: an absence of containerd uses up no attempts.
+        answers += u32::from(matches!(error, ForwardError::NotNow { .. }));
+        if answers == ANSWERS || matches!(error, ForwardError::Refused { .. }) {
+            tracing::error!(%error, ?event, "an event is lost");
+            return Ok(EventFate::Lost);
+        }
+        // Only the first failure of an event is logged.
+        if pause == BACKOFF.0 {
+            tracing::warn!(%error, "containerd does not take events, trying again until it does");
+        }
+        // Without senders no sandbox of this containerd is left. The task must not last for ever
+        // when that containerd never comes back.
+        if receiver.sender_strong_count() == 0
+            && orphaned.get_or_insert_with(Instant::now).elapsed() > ORPHANED
+        {
+            return Err("containerd stays away, its events are lost");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
+            () = tasks.grace_over() => return Err("leaving with events undelivered"),
+        }
+    }
+    Ok(EventFate::Delivered)
 }
 
 #[cfg(test)]

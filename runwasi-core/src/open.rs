@@ -24,7 +24,7 @@ use crate::{
 
 /// Manner of an opening.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct How {
+pub struct OpenHow {
     /// Follow a symbolic link in the last part of the path.
     pub follow: bool,
     /// Create a missing file.
@@ -74,13 +74,13 @@ pub enum Opened {
 }
 
 /// Opens a path with the credentials of the calling thread. Dropping the future ends the tries.
-pub async fn open(start: Start<'_>, path: &str, how: How) -> io::Result<Opened> {
+pub async fn open(start: Start<'_>, path: &str, how: OpenHow) -> io::Result<Opened> {
     let path = CString::new(path)?;
     patiently(|| open_now(start, &path, how)).await
 }
 
 /// One opening. The error `WouldBlock` stands for a lease, or for renames during every try.
-fn open_now(start: Start<'_>, path: &CStr, how: How) -> io::Result<Opened> {
+fn open_now(start: Start<'_>, path: &CStr, how: OpenHow) -> io::Result<Opened> {
     let mode = if how.create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
     match start.open(path, flags(how), mode) {
         Ok(file) => look(file.into(), how),
@@ -91,7 +91,7 @@ fn open_now(start: Start<'_>, path: &CStr, how: How) -> io::Result<Opened> {
 }
 
 /// The standard stream with this path.
-fn stream(start: Start<'_>, path: &CStr, how: How) -> io::Result<Opened> {
+fn stream(start: Start<'_>, path: &CStr, how: OpenHow) -> io::Result<Opened> {
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     flags.set(OFlags::NOFOLLOW, !how.follow);
     let node = start.open(path, flags, Mode::empty())?;
@@ -103,7 +103,7 @@ fn stream(start: Start<'_>, path: &CStr, how: How) -> io::Result<Opened> {
     }
 }
 
-fn flags(how: How) -> OFlags {
+fn flags(how: OpenHow) -> OFlags {
     // `NOCTTY`: a terminal must not become that of this process.
     let mut flags = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     flags |= match (how.read, how.write) {
@@ -125,7 +125,7 @@ fn flags(how: How) -> OFlags {
 }
 
 /// Refuses an opened FIFO or socket. Calls of other files wait as usual from here on.
-fn look(file: File, how: How) -> io::Result<Opened> {
+fn look(file: File, how: OpenHow) -> io::Result<Opened> {
     let kind = FileType::from_raw_mode(fstat(file.as_fd())?.st_mode);
     if matches!(kind, FileType::Fifo | FileType::Socket | FileType::Unknown) {
         return Err(rustix::io::Errno::ACCESS.into());
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::{paths::Roots, sys::Lease};
 
-    const READ: How = How {
+    const READ: OpenHow = OpenHow {
         follow: true,
         create: false,
         exclusive: false,
@@ -172,7 +172,7 @@ mod tests {
         (directory, opened)
     }
 
-    async fn open(directory: &File, path: &str, how: How) -> io::Result<Opened> {
+    async fn open(directory: &File, path: &str, how: OpenHow) -> io::Result<Opened> {
         super::open(Start::new(directory, false, &Roots::default()), path, how).await
     }
 
@@ -187,8 +187,11 @@ mod tests {
         symlink("fifo", place.path().join("link")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(place.path().join("socket")).unwrap();
         for name in ["fifo", "link", "socket"] {
-            for how in [READ, How { read: false, write: true, ..READ }, How { write: true, ..READ }]
-            {
+            for how in [
+                READ,
+                OpenHow { read: false, write: true, ..READ },
+                OpenHow { write: true, ..READ },
+            ] {
                 let opened = open(&directory, name, how).await;
                 assert_eq!(code(opened), rustix::io::Errno::ACCESS, "{name} {how:?}");
             }
@@ -210,11 +213,11 @@ mod tests {
     #[tokio::test]
     async fn devices_wait_as_usual_and_new_files_are_created_once() {
         let (place, directory) = directory();
-        let how = How { create: true, exclusive: true, write: true, ..READ };
+        let how = OpenHow { create: true, exclusive: true, write: true, ..READ };
         let opened = open(&directory, "new", how).await.unwrap();
         assert!(matches!(opened, Opened::File(_)));
         let devices = File::open("/dev").unwrap();
-        let null = open(&devices, "null", How { write: true, ..READ }).await.unwrap();
+        let null = open(&devices, "null", OpenHow { write: true, ..READ }).await.unwrap();
         let Opened::File(null) = null else { panic!("a directory") };
         let flags = fcntl_getfl(&null).unwrap();
         assert!(!flags.contains(OFlags::NONBLOCK) && flags.contains(OFlags::RDWR), "{flags:?}");
@@ -233,7 +236,7 @@ mod tests {
             (Synchronized::Data, DSYNC),
             (Synchronized::File, OFlags::SYNC),
         ] {
-            let how = How { create: true, write: true, synchronized, ..READ };
+            let how = OpenHow { create: true, write: true, synchronized, ..READ };
             let Opened::File(file) = open(&directory, "file", how).await.unwrap() else {
                 panic!("a directory");
             };
@@ -248,7 +251,7 @@ mod tests {
         let devices = File::open("/dev").unwrap();
         for append in [false, true] {
             for (place, name) in [(&directory, "file"), (&devices, "null")] {
-                let how = How { create: true, write: true, append, ..READ };
+                let how = OpenHow { create: true, write: true, append, ..READ };
                 let Opened::File(file) = open(place, name, how).await.unwrap() else {
                     panic!("a directory");
                 };
@@ -268,7 +271,7 @@ mod tests {
             tokio::time::sleep(held).await;
             drop(lease);
         };
-        let how = How { write: true, ..READ };
+        let how = OpenHow { write: true, ..READ };
         let opening = open(&directory, "leased", how);
         // On one thread: an opening that waits in the kernel would keep the lease from its end.
         let (opened, ()) = tokio::join!(opening, giving_back);

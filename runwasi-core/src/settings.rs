@@ -170,8 +170,8 @@ impl Entry {
         SettingsError::new(&self.place, reason)
     }
 
-    /// What is checked of the value, each with what an error is about: the value itself, or of an
-    /// array an empty one and each element.
+    /// Checked parts of the value, each with the entry that an error is about: the value itself, or
+    /// of an array an empty one and each element.
     fn parts(&self) -> Vec<(Value, Self)> {
         if !self.value.is_array() {
             return vec![(checked(&self.value), self.clone())];

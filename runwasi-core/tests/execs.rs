@@ -161,7 +161,7 @@ async fn streams_of_an_exec_are_its_own() -> Result {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_an_exec_is_named_and_leaves_its_id_free() -> Result {
+async fn refused_exec_is_named_and_leaves_its_id_free() -> Result {
     let (harness, client) = running(&["wait"]).await?;
     let none = StdioPaths::default();
     for (id, spec, code, text) in [

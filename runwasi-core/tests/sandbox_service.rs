@@ -154,7 +154,7 @@ async fn managed_sandbox_lives_without_a_container() -> Result {
 }
 
 #[tokio::test]
-async fn stop_ends_the_containers_and_answers_who_waits() -> Result {
+async fn stop_ends_the_containers_and_answers_waiting_calls() -> Result {
     let bed = Bed::ready().await?;
     bed.run("polite", &["graceful"]).await?;
     bed.run("plain", &["spin"]).await?;
@@ -227,7 +227,7 @@ async fn sandbox_that_was_never_started_can_be_stopped() -> Result {
 }
 
 #[tokio::test]
-async fn who_waits_for_what_comes_to_nothing_is_told() -> Result {
+async fn wait_fails_when_the_creation_fails() -> Result {
     let bed = Bed::new().await?;
     let (sandbox, id) = (bed.harness.sandbox(), Id::parse("sandbox id", ID)?);
     // The creation begins first, and fails when the other waits.
@@ -243,7 +243,7 @@ async fn who_waits_for_what_comes_to_nothing_is_told() -> Result {
 
 /// The caller of a stop goes; its containers end all the same, and who waits is told.
 #[tokio::test]
-async fn stop_whose_caller_has_gone_is_brought_to_its_end() -> Result {
+async fn stop_without_its_caller_runs_to_completion() -> Result {
     let bed = Bed::ready().await?;
     let (sandbox, id) = (bed.harness.sandbox(), Id::parse("sandbox id", ID)?);
     bed.run("deaf", &["deaf"]).await?;
@@ -278,7 +278,7 @@ async fn sandbox_and_containers_are_in_the_network_at_its_path() -> Result {
 }
 
 #[tokio::test]
-async fn create_whose_caller_has_gone_is_brought_to_its_end() -> Result {
+async fn create_without_its_caller_runs_to_completion() -> Result {
     let bed = Bed::new().await?;
     let id = Id::parse("sandbox id", ID)?;
     // Polled once, then dropped.
@@ -301,7 +301,7 @@ async fn create_whose_caller_has_gone_is_brought_to_its_end() -> Result {
 
 /// As containerd does when the creation has failed.
 #[tokio::test]
-async fn shutdown_of_what_could_not_be_created_ends_the_server() -> Result {
+async fn shutdown_after_a_failed_create_ends_the_server() -> Result {
     let bed = Bed::new().await?;
     assert_eq!(code(bed.create(ID, "/nowhere").await), Code::INVALID_ARGUMENT);
     bed.shutdown().await?;
@@ -310,7 +310,7 @@ async fn shutdown_of_what_could_not_be_created_ends_the_server() -> Result {
 }
 
 #[tokio::test]
-async fn who_waits_is_answered_when_the_server_ends() -> Result {
+async fn wait_is_answered_when_the_server_ends() -> Result {
     let bed = Bed::ready().await?;
     let (waited, ()) = tokio::join!(bed.wait(), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -336,7 +336,7 @@ async fn stop_succeeds_while_the_server_is_stopping() -> Result {
 }
 
 #[tokio::test]
-async fn shutdown_is_answered_and_ends_the_server_with_what_is_left() -> Result {
+async fn shutdown_is_answered_and_ends_the_server_with_its_containers() -> Result {
     let bed = Bed::ready().await?;
     bed.run("left", &["wait"]).await?;
     bed.shutdown().await?;

@@ -185,7 +185,7 @@ async fn an_instance_that_handles_sigterm_ends_by_itself() -> Result {
 }
 
 #[tokio::test]
-async fn what_was_never_started_can_be_killed_and_deleted() -> Result {
+async fn created_container_can_be_killed_and_deleted() -> Result {
     let (harness, client) = harness().await?;
     create(&harness, &client, "killed", &["wait"]).await?;
     client.kill("killed", SIGTERM).await?;
@@ -397,7 +397,7 @@ async fn stdin_reaches_the_guest_and_close_io_ends_it() -> Result {
 }
 
 #[tokio::test]
-async fn a_guest_whose_output_nobody_reads_can_be_killed() -> Result {
+async fn guest_with_unread_output_can_be_killed() -> Result {
     let (harness, client) = harness().await?;
     let (bundle, pipes) =
         (harness.bundle("c", &["print", &"x".repeat(1 << 20)]).write()?, harness.pipes("c")?);
@@ -550,7 +550,7 @@ async fn stopping_the_server_ends_guests_with_their_events() -> Result {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_in_mid_call_disturbs_nobody() -> Result {
+async fn client_that_disconnects_in_a_call_disturbs_no_other() -> Result {
     let (harness, client) = harness().await?;
     create(&harness, &client, "c", &["never-ready"]).await?;
     for _ in 0..20 {

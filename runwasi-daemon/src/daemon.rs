@@ -19,13 +19,13 @@ use runwasi_core::{
         socket::{self, SocketFile},
     },
     container::host::Host,
-    containerd::images,
+    containerd::images::ImageClient,
     metrics::{
         exposition::{Build, Exposition, Format, Sources},
         lives::{self, Call, Phase},
     },
     native::{NativeHost, setting::NativeRuntime},
-    network::spares,
+    network::{Network, spares},
     observe,
     sandbox::{Sandbox, error::SandboxError},
     scheduler::Guests,
@@ -41,7 +41,7 @@ mod opening;
 pub use self::error::DaemonError;
 use self::{
     error::lost,
-    opening::{Parts, Wanted, open},
+    opening::{Origin, Parts, Wanted, open},
 };
 use crate::{
     config::Settings,
@@ -203,49 +203,13 @@ impl Daemon {
         if self.draining.is_cancelled() {
             return Err(DaemonError::Leaving);
         }
-        let Parts {
-            listener,
-            own,
-            network,
-            managed,
-            record,
-            namespace,
-            group,
-            grpc_address,
-            ttrpc_address,
-        } = opened.keep()?;
-        // Tasks of its own: the end of this sandbox must not stop others.
-        let tasks = Tasks::new(self.grace);
-        let images = Arc::new(images::ImageClient::new(&grpc_address, &namespace));
+        let Parts { origin, listener, own, network, record } = opened.keep()?;
+        let images = Arc::new(ImageClient::new(&origin.grpc_address, &origin.namespace));
         let times = Arc::<Times>::default();
-        let host = Host {
-            engine: self.engine.clone(),
-            // On the daemon's tasks: the queue is shared and delivers events after this sandbox.
-            publisher: Arc::new(JournalPublisher {
-                inner: self.event_queues.publisher(&ttrpc_address, &namespace, &self.tasks),
-                journal: self.journal.clone(),
-                times: times.clone(),
-                namespace: namespace.clone(),
-                sandbox: group.clone(),
-            }),
-            guests: self.guests.clone(),
-            tasks,
-            bundle_roots: self.bundle_roots.clone(),
-            namespace: namespace.clone(),
-            sandbox: group.clone(),
-            images: images.clone(),
-            // The process serves many sandboxes, so no limit of one sandbox fits its cgroups.
-            cgroups: None,
-            native: NativeHost {
-                runtime: self.native_runtime.clone(),
-                fixed: true,
-                is_shim: false,
-                grpc_address,
-                ttrpc_address,
-            },
-            network,
-        };
-        let sandbox = if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };
+        let host = self.host(&origin, network, images.clone(), times.clone());
+        let sandbox =
+            if origin.managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };
+        let Origin { namespace, group, .. } = origin;
         tracing::info!(%namespace, sandbox = %group, pid = sandbox.pid(), "sandbox created");
         self.journal.note_sandbox("sandbox", &namespace, &group);
         let served = Arc::new(ServedSandbox { sandbox, namespace, group, own, record, times });
@@ -253,6 +217,45 @@ impl Daemon {
         self.tasks.spawn(self.clone().serve(listener, served.clone()));
         lives::took_since(Phase::Sandbox, begun);
         Ok(served)
+    }
+
+    /// Environment of the containers of a new sandbox.
+    fn host(
+        &self,
+        origin: &Origin,
+        network: Network,
+        images: Arc<ImageClient>,
+        times: Arc<Times>,
+    ) -> Host {
+        let Origin { namespace, group, grpc_address, ttrpc_address, .. } = origin;
+        Host {
+            engine: self.engine.clone(),
+            // On the daemon's tasks: the queue is shared and delivers events after this sandbox.
+            publisher: Arc::new(JournalPublisher {
+                inner: self.event_queues.publisher(ttrpc_address, namespace, &self.tasks),
+                journal: self.journal.clone(),
+                times,
+                namespace: namespace.clone(),
+                sandbox: group.clone(),
+            }),
+            guests: self.guests.clone(),
+            // Of its own: the end of this sandbox must not stop others.
+            tasks: Tasks::new(self.grace),
+            bundle_roots: self.bundle_roots.clone(),
+            namespace: namespace.clone(),
+            sandbox: group.clone(),
+            images,
+            // The process serves many sandboxes, so no limit of one sandbox fits its cgroups.
+            cgroups: None,
+            native: NativeHost {
+                runtime: self.native_runtime.clone(),
+                fixed: true,
+                is_shim: false,
+                grpc_address: grpc_address.clone(),
+                ttrpc_address: ttrpc_address.clone(),
+            },
+            network,
+        }
     }
 
     /// Serves a sandbox to its end and removes its socket and record.

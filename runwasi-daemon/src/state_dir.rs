@@ -206,28 +206,8 @@ impl StateDirectory {
         }
         let mut removed = 0;
         for path in files(&self.sandboxes())? {
-            if being_written(&path) {
-                continue;
-            }
-            let record: Option<Record> =
-                fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
-            match record {
-                Some(record) if record.owner.is_alive() => continue,
-                // Only logged: a file that cannot be removed is no reason not to serve.
-                Some(record) => {
-                    let removed = socket::remove_of_ended(&record.socket, record.owner.pid);
-                    drop(removed.inspect_err(|error| {
-                        tracing::warn!(%error, "what a killed daemon has left stays behind");
-                    }));
-                }
-                // Unreadable: it names no socket to remove.
-                None => {}
-            }
-            match fs::remove_file(&path) {
-                Ok(()) => removed += 1,
-                // A thin shim's `delete` was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(&path)(error)),
+            if !being_written(&path) && sweep_record(&path)? {
+                removed += 1;
             }
         }
         Ok(removed)
@@ -283,6 +263,28 @@ fn being_written(path: &Path) -> bool {
 fn files(directory: &Path) -> Result<Vec<PathBuf>, RecordError> {
     let entries = fs::read_dir(directory).map_err(failed(directory))?;
     entries.map(|entry| Ok(entry.map_err(failed(directory))?.path())).collect()
+}
+
+/// Removes a record and the socket that it names, unless its daemon lives. True if it has removed the
+/// record.
+fn sweep_record(path: &Path) -> Result<bool, RecordError> {
+    let record = fs::read(path).ok().and_then(|json| serde_json::from_slice::<Record>(&json).ok());
+    // One that is unreadable names no socket to remove.
+    if let Some(record) = record {
+        if record.owner.is_alive() {
+            return Ok(false);
+        }
+        // Only logged: a file that cannot be removed is no reason not to serve.
+        if let Err(error) = socket::remove_of_ended(&record.socket, record.owner.pid) {
+            tracing::warn!(%error, "what a killed daemon has left stays behind");
+        }
+    }
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        // A thin shim's `delete` was faster.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(path)(error)),
+    }
 }
 
 impl Owner {

@@ -47,7 +47,7 @@ pub(crate) struct Wanted {
 
 /// How a path of the host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum FileState {
     /// Not there.
     Missing,
     /// With this digest.
@@ -96,11 +96,11 @@ pub(crate) fn is_unit(path: &str) -> bool {
 }
 
 /// How the file at a path is.
-pub(crate) fn found(root: &Root, path: &str, digests: &[&str]) -> Result<Found, Error> {
+pub(crate) fn found(root: &Root, path: &str, digests: &[&str]) -> Result<FileState, Error> {
     Ok(match root.read_own(path)? {
-        None => Found::Missing,
-        Some(content) if digests.contains(&digest(&content).as_str()) => Found::Same,
-        Some(_) => Found::Other,
+        None => FileState::Missing,
+        Some(content) if digests.contains(&digest(&content).as_str()) => FileState::Same,
+        Some(_) => FileState::Other,
     })
 }
 

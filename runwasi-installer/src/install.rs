@@ -13,7 +13,7 @@ use crate::Error;
 use crate::bundle_roots;
 use crate::containerd::distribution::Distribution;
 use crate::containerd::plan::{self, Plan, plan};
-use crate::files::{self, Follows, Found, PROGRAM, Wanted};
+use crate::files::{self, FileState, Follows, PROGRAM, Wanted};
 use crate::host::Host;
 use crate::options::{Options, Runtime};
 use crate::record::{Record, Shelf};
@@ -99,15 +99,15 @@ impl Run<'_> {
         for file in wanted {
             let ours: Vec<&str> = self.digests(&file.path).map(String::as_str).collect();
             match files::found(self.root, &file.path, &[&file.digest])? {
-                Found::Same => {}
-                Found::Missing => changed.push(file),
-                Found::Other => match files::found(self.root, &file.path, &ours)? {
-                    Found::Other => {
+                FileState::Same => {}
+                FileState::Missing => changed.push(file),
+                FileState::Other => match files::found(self.root, &file.path, &ours)? {
+                    FileState::Other => {
                         let reason =
                             "is not of runwasi-node-installer, or was changed: remove it first";
                         return Err(Error::file(&file.path, reason));
                     }
-                    Found::Same | Found::Missing => changed.push(file),
+                    FileState::Same | FileState::Missing => changed.push(file),
                 },
             }
         }

@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::containerd::plan;
-use crate::files::{self, Found, UNITS};
+use crate::files::{self, FileState, UNITS};
 use crate::options::Options;
 use crate::record::{Due, Record, Shelf};
 use crate::restart::refuse_too_early;
@@ -50,12 +50,12 @@ pub(crate) fn remove_files(
         let digests = record.files.remove(path).unwrap_or_default();
         let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
         match files::found(root, path, &digests)? {
-            Found::Missing => root.remove(path)?,
-            Found::Same => {
+            FileState::Missing => root.remove(path)?,
+            FileState::Same => {
                 root.remove(path)?;
                 done.push(format!("{path}: removed"));
             }
-            Found::Other => done.push(format!("{path}: stays, another has changed it")),
+            FileState::Other => done.push(format!("{path}: stays, another has changed it")),
         }
     }
     Ok(done)

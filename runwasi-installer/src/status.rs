@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::containerd::plan;
-use crate::files::{self, Found};
+use crate::files::{self, FileState};
 use crate::options::Options;
 use crate::record;
 use crate::root::Root;
@@ -26,9 +26,9 @@ pub fn status(options: &Options) -> Result<Status, Error> {
     for (path, digests) in &record.files {
         let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
         match files::found(&root, path, &digests)? {
-            Found::Same => status.good(format!("{path}: installed")),
-            Found::Missing => status.bad(format!("{path}: missing")),
-            Found::Other => status.bad(format!("{path}: changed by another")),
+            FileState::Same => status.good(format!("{path}: installed")),
+            FileState::Missing => status.bad(format!("{path}: missing")),
+            FileState::Other => status.bad(format!("{path}: changed by another")),
         }
     }
     for file in &record.configurations {

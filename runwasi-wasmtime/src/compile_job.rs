@@ -50,14 +50,14 @@ pub(crate) type Outcome = Result<Made, Arc<str>>;
 #[derive(Clone)]
 pub(crate) struct Made {
     pub(crate) ready: Arc<Ready>,
-    pub(crate) how: How,
-    /// Reason of [`How::NotKept`], if it is that the cache has refused the code.
+    pub(crate) origin: CodeOrigin,
+    /// Reason of [`CodeOrigin::NotKept`], if it is that the cache has refused the code.
     pub(crate) refused: Option<Arc<str>>,
 }
 
 /// Origin of linked code.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum CodeOrigin {
     /// Compiled before: it came from a cache.
     Kept,
     /// Compiled now and stored in the code cache.
@@ -197,7 +197,7 @@ impl CompileJob {
         self.looked_at = self.loader.used(&self.digest);
         let loader = self.loader.clone();
         let digest = self.digest;
-        let work = move || loader.load(&digest).map(|ready| made(ready, How::Kept));
+        let work = move || loader.load(&digest).map(|ready| made(ready, CodeOrigin::Kept));
         blocking(work, |reason| Some(Err(reason))).await
     }
 
@@ -292,14 +292,14 @@ impl CompileJob {
     fn loaded(&self, is_kept: bool, code: Vec<u8>) -> Outcome {
         // Loaded from the file, so that all processes that run the code share its pages.
         match is_kept.then(|| self.loader.load(&self.digest)).flatten() {
-            Some(ready) => made(ready, How::Compiled),
-            None => made(self.loader.load_fresh(&self.digest, code), How::NotKept),
+            Some(ready) => made(ready, CodeOrigin::Compiled),
+            None => made(self.loader.load_fresh(&self.digest, code), CodeOrigin::NotKept),
         }
     }
 }
 
-fn made(ready: wasmtime::Result<Arc<Ready>>, how: How) -> Outcome {
-    ready.map(|ready| Made { ready, how, refused: None }).map_err(|error| text(&error))
+fn made(ready: wasmtime::Result<Arc<Ready>>, origin: CodeOrigin) -> Outcome {
+    ready.map(|ready| Made { ready, origin, refused: None }).map_err(|error| text(&error))
 }
 
 fn text(error: &wasmtime::Error) -> Arc<str> {

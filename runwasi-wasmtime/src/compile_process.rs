@@ -125,7 +125,7 @@ pub(crate) fn prepare(
     if wasm.len() <= SOON {
         return Ok((wasm, None));
     }
-    // What is wrong with an outline is wrong with the whole, whose errors are clearer.
+    // A fault of the outline is one of the whole, and has a clearer error there.
     let outline =
         outline::outline(kind, &wasm).and_then(|outline| compile(engine, kind, &outline).ok());
     Ok((wasm, outline))
@@ -159,7 +159,7 @@ fn answer() -> io::Result<()> {
     let engine =
         Engine::new(config(&settings).parallel_compilation(true)).map_err(io::Error::other)?;
     process::confine()?;
-    // What follows may compute for seconds: the outline, too.
+    // From here on it may compute for seconds: the outline, too.
     process::end_with_parent()?;
     start_threads(threads(&mut stdin, &settings)?, &settings)?;
     process::seal()?;

@@ -31,7 +31,7 @@ use wasmtime::Linker;
 pub(crate) use crate::module_cache::Ready;
 use crate::{
     codegen::Codegen,
-    compile_job::{self, Flight, How, Made, Outcome},
+    compile_job::{self, CodeOrigin, Flight, Made, Outcome},
     hooks::Hooks,
     loader::Loader,
     module::store::Guest,
@@ -92,7 +92,7 @@ impl Compiler {
         }
         let wanted = Wanted::Entry(program.function.clone());
         let made = self.made((artifact, wanted), Some(spec.subject.clone()), keep).await;
-        let is_kept = made.as_ref().is_ok_and(|made| made.how == How::Kept);
+        let is_kept = made.as_ref().is_ok_and(|made| made.origin == CodeOrigin::Kept);
         looked_up(if is_kept { Lookup::Disk } else { Lookup::Miss });
         Ok((program, made?.ready))
     }
@@ -190,10 +190,10 @@ impl Compiler {
         }
         let path = artifact.path.clone();
         let made = self.made((artifact, Wanted::Any), None, keep).await?;
-        let reason = match made.how {
-            How::Kept => return Ok(Precompiled::Kept),
-            How::Compiled => return Ok(Precompiled::Compiled),
-            How::NotKept => {
+        let reason = match made.origin {
+            CodeOrigin::Kept => return Ok(Precompiled::Kept),
+            CodeOrigin::Compiled => return Ok(Precompiled::Compiled),
+            CodeOrigin::NotKept => {
                 made.refused.map_or(", see the log".into(), |reason| format!(": {reason}"))
             }
         };
@@ -285,10 +285,11 @@ mod tests {
         let second = compiler.made((artifact(BYTES), Wanted::Any), None, ());
         let both = tokio::join!(first, second);
         let first = both.0.unwrap();
-        assert!(first.how == How::Compiled);
+        assert!(first.origin == CodeOrigin::Compiled);
         assert!(Arc::ptr_eq(&first.ready, &both.1.unwrap().ready));
         assert!(
-            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how == How::Kept
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().origin
+                == CodeOrigin::Kept
         );
     }
 
@@ -367,9 +368,9 @@ mod tests {
             timeout(LIMIT, compiler.made((artifact(b"(module $b)"), Wanted::Any), None, ()))
                 .await
                 .unwrap();
-        assert!(other.unwrap().how == How::Compiled);
+        assert!(other.unwrap().origin == CodeOrigin::Compiled);
         lock.fill(&Engine::default().precompile_module(BYTES).unwrap()).unwrap();
-        assert!(timeout(LIMIT, request).await.unwrap().unwrap().how == How::Kept);
+        assert!(timeout(LIMIT, request).await.unwrap().unwrap().origin == CodeOrigin::Kept);
     }
 
     #[tokio::test]
@@ -387,7 +388,7 @@ mod tests {
         assert!(early.is_err(), "compiled without a slot");
         let lock = cache(directory.path()).reserve(KEY, &Digest::of(BYTES)).unwrap().unwrap();
         lock.fill(&Engine::default().precompile_module(BYTES).unwrap()).unwrap();
-        assert!(timeout(LIMIT, request).await.unwrap().unwrap().how == How::Kept);
+        assert!(timeout(LIMIT, request).await.unwrap().unwrap().origin == CodeOrigin::Kept);
     }
 
     #[tokio::test]
@@ -408,8 +409,8 @@ mod tests {
         sleep(Duration::from_millis(200)).await;
         assert!(cache.find(KEY, &digest).is_none(), "compiled without a request");
         assert!(
-            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how
-                == How::Compiled
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().origin
+                == CodeOrigin::Compiled
         );
     }
 
@@ -447,8 +448,8 @@ mod tests {
         let compiler =
             Compiler::new(linker, Arc::default(), KEY.into(), (None, None), (&settings, false));
         assert!(
-            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how
-                == How::NotKept
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().origin
+                == CodeOrigin::NotKept
         );
     }
 }

@@ -308,7 +308,7 @@ pub(crate) struct Share {
     node: Arc<Account>,
     container: Arc<Account>,
     numbers: Numbers,
-    /// Those of its calls; the further ones are reserved.
+    /// Stacks of its calls; the further ones are reserved.
     stacks: Stacks,
 }
 
@@ -371,7 +371,7 @@ impl Drop for Share {
 /// Memories that are made for a store: first its own, in any order, and a heap of collected objects.
 #[derive(Debug)]
 pub(crate) struct Memories {
-    /// Those of its program that are still to come.
+    /// Memories of its program that are still to come.
     own: u32,
     heap: Heap,
 }

@@ -31,7 +31,7 @@ const TOLERANCE: usize = 16 << 10;
 /// Stacks of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Stacks {
-    /// Those of the calls in progress.
+    /// Stacks of the calls in progress.
     in_use: Vec<Stack>,
     /// Stacks that it may have beyond [`WITHIN`].
     further: u32,

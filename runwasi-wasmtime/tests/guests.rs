@@ -222,7 +222,7 @@ async fn an_exception_or_a_failed_host_call_in_the_start_function_is_the_guests_
 }
 
 #[tokio::test]
-async fn what_cannot_run_is_refused_with_file_and_reason() -> Result {
+async fn program_that_cannot_run_is_refused_with_file_and_reason() -> Result {
     let bed = Bed::new(10).await?;
     let unknown = r#"(module (import "env" "mystery" (func)) (func (export "_start")))"#;
     let no_start = r#"(module (func (export "run")))"#;

@@ -19,9 +19,9 @@ static LARGE_ROOM: Semaphore = Semaphore::const_new(LARGE_UNITS as usize);
 
 /// Wasm bytes. Clones share them.
 #[derive(Clone)]
-pub struct ArtifactBytes(Arc<Held>);
+pub struct ArtifactBytes(Arc<BoundedBytes>);
 
-struct Held {
+struct BoundedBytes {
     bytes: Vec<u8>,
     /// Absent for bytes that come from no container.
     _room: Option<Room>,
@@ -47,7 +47,7 @@ impl Room {
 
 impl ArtifactBytes {
     pub(super) fn within(bytes: Vec<u8>, room: Option<Room>) -> Self {
-        Self(Arc::new(Held { bytes, _room: room }))
+        Self(Arc::new(BoundedBytes { bytes, _room: room }))
     }
 }
 

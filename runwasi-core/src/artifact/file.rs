@@ -68,24 +68,20 @@ pub(crate) fn locate(
     for path in &candidates {
         let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
         // Not for reading: it is only looked at here. What cannot be read is told by `Opened`.
-        match rootfs.find(path) {
-            Ok(file) => {
-                let attributes = Attributes::of(file).map_err(failed)?;
-                // Like `execvp(3)`, skips a directory of that name in PATH.
-                if candidates.len() == 1 || attributes.kind != FileType::Directory {
-                    let layers = rootfs.layers_of(attributes.mount);
-                    let source = Source::File { identity: FileIdentity::of(&attributes, layers) };
-                    return Ok(Program { path: path.clone(), function, source });
-                }
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) => {}
+        let file = match rootfs.find(path) {
+            Ok(file) => file,
+            Err(error) if is_missing(&error) => continue,
             // A program that cannot be opened must not be replaced by one further down PATH.
             Err(source) => return Err(failed(source)),
+        };
+        let attributes = Attributes::of(file).map_err(failed)?;
+        // Like `execvp(3)`, skips a directory of that name in PATH.
+        if candidates.len() > 1 && attributes.kind == FileType::Directory {
+            continue;
         }
+        let layers = rootfs.layers_of(attributes.mount);
+        let source = Source::File { identity: FileIdentity::of(&attributes, layers) };
+        return Ok(Program { path: path.clone(), function, source });
     }
     let looked_at: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
     Err(ArtifactError::NotFound {
@@ -93,6 +89,10 @@ pub(crate) fn locate(
         looked_at: looked_at.join(", "),
         image: None,
     })
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// A program that [`locate`] found, open, and as far checked as its head allows.

@@ -49,7 +49,7 @@ fn features(about: &About) -> Value {
         "hooks": hooks::NAMES,
         "mountOptions": mount_options::names().collect::<Vec<_>>(),
         "linux": {
-            // Those whose members have an effect, and those that a guest sees nothing of.
+            // Also those of which a guest sees nothing.
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "uts"],
             "cgroup": {
                 "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false,

@@ -79,9 +79,9 @@ pub fn bind_or_join(path: &Path) -> Result<Bound, BootstrapError> {
     // Held over the look and the bind: of two concurrent `start`s of a group one joins the other.
     let _lock = Lock::take(directory)?;
     match look_at(path).map_err(io_error(format!("socket {}", path.display())))? {
-        Seen::Alive => return Ok(Bound::Existing),
-        Seen::Nothing => {}
-        Seen::Dead => remove(path)?,
+        SocketState::Alive => return Ok(Bound::Existing),
+        SocketState::Nothing => {}
+        SocketState::Dead => remove(path)?,
     }
     let listener = listener(path).map_err(io_error(format!("bind {}", path.display())))?;
     Ok(Bound::New(listener))
@@ -101,16 +101,16 @@ pub fn listener(path: &Path) -> io::Result<UnixListener> {
 /// Removes a socket on which no server answers. Succeeds if it is gone already.
 pub fn remove_if_dead(path: &Path) -> Result<(), BootstrapError> {
     // A living server keeps its socket. After an error of the look the state is unknown.
-    remove_if(path, || matches!(look_at(path), Ok(Seen::Dead)))
+    remove_if(path, || matches!(look_at(path), Ok(SocketState::Dead)))
 }
 
 /// Removes a socket on which no server answers, or that the ended process `owner` has left.
 // Processes that share the descriptors of `owner` end after it, and keep its socket open until then.
 pub fn remove_of_ended(path: &Path, owner: u32) -> Result<(), BootstrapError> {
     remove_if(path, || match look_at(path) {
-        Ok(Seen::Dead) => true,
-        Ok(Seen::Alive) => peer(path) == Some(owner),
-        Ok(Seen::Nothing) | Err(_) => false,
+        Ok(SocketState::Dead) => true,
+        Ok(SocketState::Alive) => peer(path) == Some(owner),
+        Ok(SocketState::Nothing) | Err(_) => false,
     })
 }
 
@@ -125,7 +125,7 @@ fn remove_if(path: &Path, is_left: impl FnOnce() -> bool) -> Result<(), Bootstra
 
 /// True if a server listens at `path`.
 pub fn is_alive(path: &Path) -> bool {
-    matches!(look_at(path), Ok(Seen::Alive))
+    matches!(look_at(path), Ok(SocketState::Alive))
 }
 
 /// Pid of the process that has called `listen` on the socket at `path`. Never waits.
@@ -134,7 +134,7 @@ pub fn peer(path: &Path) -> Option<u32> {
 }
 
 /// State of a socket path.
-enum Seen {
+enum SocketState {
     Alive,
     /// A socket without a listener, left by a server that was killed.
     Dead,
@@ -142,14 +142,14 @@ enum Seen {
 }
 
 /// Tries to connect, without waiting.
-fn look_at(path: &Path) -> io::Result<Seen> {
+fn look_at(path: &Path) -> io::Result<SocketState> {
     use rustix::io::Errno;
     let socket = sys::unconnected_socket()?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
         // `EAGAIN`: the backlog is full, so there is a listener.
-        Ok(()) | Err(Errno::AGAIN) => Ok(Seen::Alive),
-        Err(Errno::CONNREFUSED) => Ok(Seen::Dead),
-        Err(Errno::NOENT) => Ok(Seen::Nothing),
+        Ok(()) | Err(Errno::AGAIN) => Ok(SocketState::Alive),
+        Err(Errno::CONNREFUSED) => Ok(SocketState::Dead),
+        Err(Errno::NOENT) => Ok(SocketState::Nothing),
         Err(error) => Err(error.into()),
     }
 }

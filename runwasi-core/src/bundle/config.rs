@@ -242,7 +242,7 @@ impl SandboxConfig {
 
     fn from_json(path: &Path, bytes: &[u8], id: &Id) -> Result<Self, ConfigError> {
         let part: SandboxPart = parse(path, bytes)?;
-        // That of `ctr sandboxes run`, which describes no process. No container is without one.
+        // The file of `ctr sandboxes run` describes no process. Each container has one.
         if part.process.is_none() {
             let namespaces = NamespacesConfig::default();
             return Ok(Self { group: id.clone(), namespaces, managed: true });

@@ -86,7 +86,7 @@ pub enum HookError {
         /// Status with the beginning of its stderr, or an error.
         reason: String,
     },
-    /// None ran.
+    /// No hook ran.
     #[error("hooks: {0}")]
     NoThread(#[from] NoThread),
 }

@@ -115,7 +115,7 @@ fn namespace_of(name: &str) -> Option<NamespaceKind> {
     }
 }
 
-/// True for names between dots. None leads to another directory.
+/// True for names between dots, which lead to no other directory.
 fn is_name(name: &str) -> bool {
     let is_part = |part: &str| {
         !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))

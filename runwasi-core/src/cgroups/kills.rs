@@ -24,7 +24,7 @@ pub(crate) struct OomKills {
 }
 
 impl OomKills {
-    /// Those of the memory cgroup that a process is in. Blocks.
+    /// Kills in the memory cgroup that a process is in. Blocks.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let version = version::host_cgroups();

@@ -79,7 +79,7 @@ fn single_container_has_its_limits_mirrored_with_a_reserve() {
 fn processes_of_the_sandbox_are_where_the_process_is() {
     let fixture = Fixture::new(Version::V2);
     let last = |place: &str| fixture.at(&format!("{place}/cgroup.procs"));
-    // That of a managed sandbox comes when the cgroups are known already.
+    // The process of a managed sandbox comes when the cgroups are known already.
     fixture.sandbox.move_to(Entrance::Host).unwrap();
     let joined = fixture.join("{}", false).unwrap();
     let of_sandbox = fixture.sandbox.pid().to_string();

@@ -131,7 +131,7 @@ pub trait Engine: Send + Sync + 'static {
 pub struct Pool {
     /// Its name.
     pub name: &'static str,
-    /// What guests have of it.
+    /// Part that guests have.
     pub used: u64,
     /// All of it.
     pub limit: u64,

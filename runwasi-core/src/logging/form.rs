@@ -49,7 +49,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// That of the journal, with the name of this program.
+    /// The form of the journal, with the name of this program.
     pub(super) fn journal() -> Self {
         let argument = env::args_os().next().unwrap_or_default();
         let name = Path::new(&argument).file_name().unwrap_or_default().to_string_lossy();
@@ -229,7 +229,7 @@ impl<'a> Fields<'a> {
     }
 
     fn name(&mut self, name: &str) -> fmt::Result {
-        // That of a raw identifier.
+        // A raw identifier has a prefix.
         let name = name.strip_prefix("r#").unwrap_or(name);
         let name = if name == "message" { "msg" } else { name };
         match self.part {

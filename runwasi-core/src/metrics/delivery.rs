@@ -1,4 +1,4 @@
-//! What this process hands to others, and may lose: events, log lines, spans.
+//! Deliveries of this process to others, which may be lost: events, log lines, spans.
 
 use super::{
     labels::label,

@@ -67,7 +67,7 @@ pub struct ProgramState {
 /// Tells the state of a program.
 pub type States = Box<dyn Fn() -> ProgramState + Send + Sync>;
 
-/// What is asked at each scrape.
+/// Sources that each scrape asks.
 pub struct Sources {
     /// Names of the program.
     pub build: Build,

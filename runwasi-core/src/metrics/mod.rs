@@ -7,9 +7,10 @@
 //!                      └─ asks: memory accounts, fair queue, engine, kernel
 //! ```
 //!
-//! What happens often is counted where it happens, by an addition to an atomic. What exists is
-//! asked for at the scrape. No series has a label with the id of a container, a pod or a namespace:
-//! ids are untrusted, and their number has no bound. Every label is an enum of this program.
+//! Frequent events are counted where they happen, by an addition to an atomic. Numbers of what
+//! exists are asked for at the scrape. No series has a label with the id of a container, a pod or a
+//! namespace: ids are untrusted, and their number has no bound. Every label is an enum of this
+//! program.
 //!
 //! | module | one thing |
 //! |---|---|

@@ -153,7 +153,7 @@ impl Launcher {
             .env("GRPC_ADDRESS", &self.grpc_address)
             .env("NAMESPACE", self.namespace.as_str())
             .env("MAX_SHIM_VERSION", "3");
-        // That of our own service: the program must not speak for it.
+        // Variables of our own service: the program must not speak for it.
         command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
         command
     }
@@ -165,7 +165,7 @@ impl Launcher {
 }
 
 /// True below a unit whose restrictions children inherit.
-// That of the daemon has this one among them, and runc could keep no promise with it alone: setuid
+// The daemon's unit has this one among them, and runc could keep no promise with it alone: setuid
 // programs of containers would have no effect.
 fn is_restricted() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

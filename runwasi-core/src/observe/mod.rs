@@ -144,7 +144,7 @@ impl Cause<'_> {
         }
     }
 
-    /// What the exit status does not tell, for an event.
+    /// Text for an event about an end that the exit status does not tell.
     pub fn beyond_status(&self) -> Cow<'static, str> {
         match self {
             Self::Exit => Cow::Borrowed(""),

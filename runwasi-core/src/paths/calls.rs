@@ -1,6 +1,6 @@
 //! Calls that take a path. Those of a plain name are one system call, and a look before it where a
 //! mount could be taken away; any other path is opened first, or the directory of its last name.
-//! None opens a file itself, so none waits for a FIFO or a lease.
+//! They open no file itself, so they do not wait for a FIFO or a lease.
 
 use std::{
     ffi::{CStr, CString},

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 /// Attributes that no server of a file system has to be asked for.
-struct Seen {
+struct CachedAttributes {
     /// The kernel's number of the mount. Absent if the kernel does not tell it.
     mount: Option<u64>,
     is_directory: bool,
@@ -42,13 +42,13 @@ pub(super) fn check_rename(
 ) -> Result<()> {
     let source = look(from, old);
     let target = look(to, new);
-    let is_mount = |seen: &Result<Seen>| seen.as_ref().is_ok_and(|seen| seen.is_mount);
+    let is_mount = |seen: &Result<CachedAttributes>| seen.as_ref().is_ok_and(|seen| seen.is_mount);
     if !is_mount(&source) && !is_mount(&target) {
         return Ok(());
     }
     // Told here and not left to the kernel, for which another process could exchange the source
     // meanwhile; in the kernel's order.
-    if Seen::of(from, c"")?.mount != Seen::of(to, c"")?.mount {
+    if CachedAttributes::of(from, c"")?.mount != CachedAttributes::of(to, c"")?.mount {
         return Err(Errno::XDEV);
     }
     check_writable(from)?;
@@ -66,19 +66,19 @@ fn check_writable(directory: BorrowedFd<'_>) -> Result<()> {
     accessat(directory, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
 }
 
-fn look(parent: BorrowedFd<'_>, name: &CStr) -> Result<Seen> {
+fn look(parent: BorrowedFd<'_>, name: &CStr) -> Result<CachedAttributes> {
     let bytes = name.to_bytes();
     // With a slash behind it, a link would be followed.
     let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
     match &bytes[..end] {
         b"" => Err(Errno::NOENT),
         b"." | b".." => Err(Errno::BUSY),
-        _ if end == bytes.len() => Seen::of(parent, name),
-        alone => Seen::of(parent, &CString::new(alone).map_err(|_| Errno::INVAL)?),
+        _ if end == bytes.len() => CachedAttributes::of(parent, name),
+        alone => CachedAttributes::of(parent, &CString::new(alone).map_err(|_| Errno::INVAL)?),
     }
 }
 
-impl Seen {
+impl CachedAttributes {
     /// Of a name in a directory, or of the directory itself for the empty name.
     fn of(directory: BorrowedFd<'_>, name: &CStr) -> Result<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW

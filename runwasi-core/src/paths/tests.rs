@@ -21,11 +21,11 @@ use tempfile::TempDir;
 use super::{Roots, Start};
 use crate::{
     bundle::config::Config,
-    open::{self, How, Opened},
+    open::{self, OpenHow, Opened},
     rootfs::Rootfs,
 };
 
-const READ: How = How {
+const READ: OpenHow = OpenHow {
     follow: true,
     create: false,
     exclusive: false,
@@ -261,7 +261,7 @@ async fn mount_points_are_neither_removed_nor_renamed_nor_replaced() {
     for (old, new) in [("v", "w"), ("single", "w"), ("file", "single"), ("empty", "v/")] {
         assert_eq!(renamed(old, new).await, Errno::BUSY, "{old} {new}");
     }
-    // What the kernel looks at first.
+    // The kernel looks at these first.
     assert_eq!(unlinked("v").await, Errno::ISDIR);
     assert_eq!(removed("single").await, Errno::NOTDIR);
     assert_eq!(removed(".").await, Errno::INVAL);
@@ -282,7 +282,7 @@ async fn names_of_standard_streams_are_told_by_their_nodes() {
     let container = Container::new();
     container.link("/dev/stderr", "var/error.log");
     let root = container.directory("/");
-    let write = How { read: false, write: true, create: true, truncate: true, ..READ };
+    let write = OpenHow { read: false, write: true, create: true, truncate: true, ..READ };
     for (path, how, wanted) in [
         ("dev/stdin", READ, 0),
         ("dev/stdout", write, 1),

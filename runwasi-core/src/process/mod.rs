@@ -5,6 +5,7 @@
 
 pub(crate) mod driver;
 pub(crate) mod execs;
+mod outcome;
 pub mod state;
 
 use std::{

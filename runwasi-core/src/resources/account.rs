@@ -18,7 +18,7 @@ use crate::lock::Mutex;
 // the list of trusted certificates, is allocated by the first guest that needs it.
 pub(super) const FREE: u64 = 4 << 20;
 
-/// All accounts, for their sum. None is ever removed.
+/// All accounts, for their sum. They are never removed.
 static ALL: Mutex<Vec<&'static Account>> = Mutex::new(Vec::new());
 
 /// Accounts without a container, in the order of their retirement.

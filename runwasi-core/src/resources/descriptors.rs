@@ -88,7 +88,7 @@ fn reserve(limit: u64) -> u64 {
 fn lowest_free() -> u64 {
     static ANY: OnceLock<io::Result<File>> = OnceLock::new();
     let any = ANY.get_or_init(|| File::open("/dev/null"));
-    // An error: none is free.
+    // An error: no descriptor is free.
     let copy = any.as_ref().ok().and_then(|any| any.try_clone().ok());
     copy.map_or(u64::MAX, |copy| u64::try_from(copy.as_raw_fd()).unwrap_or(u64::MAX))
 }

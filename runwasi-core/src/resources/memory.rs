@@ -65,9 +65,9 @@ pub struct MemoryUsage {
 /// Memory of all containers of this process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TotalMemory {
-    /// What guests can grow: linear memories, tables, stacks, collected objects.
+    /// Memory that guests can grow: linear memories, tables, stacks, collected objects.
     pub guest: u64,
-    /// What the host has allocated for them.
+    /// Allocations of the host for them.
     pub host: u64,
 }
 

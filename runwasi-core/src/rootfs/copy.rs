@@ -19,7 +19,7 @@ pub(super) struct Copy {
     pub(super) mount: OwnedFd,
     /// True if mounts of the host may lie below it. Kernel interfaces among them have to go.
     pub(super) has_mounts: bool,
-    /// Mounts of the host that are taken over below it. Then the copy itself has none.
+    /// Mounts of the host that are taken over below it. Then the copy itself has no mount below it.
     pub(super) following: Option<Following>,
 }
 

@@ -68,7 +68,7 @@ struct Followed {
 
 #[derive(Debug)]
 struct State {
-    /// The guest's volume. None before it is attached, and after its end.
+    /// The guest's volume. Absent before it is attached, and after its end.
     volume: Option<Arc<OwnedFd>>,
     /// The mounts that were there when the copy was made.
     first: Changes,
@@ -92,7 +92,7 @@ impl State {
 #[derive(Debug)]
 struct Known {
     signature: Vec<u8>,
-    /// The guest's mount. None of a kernel interface, and of what a mount of the container covers.
+    /// The guest's mount. Absent for a kernel interface, or where the container's own covers it.
     mount: Option<Arc<OwnedFd>>,
 }
 
@@ -163,7 +163,7 @@ impl Following {
     /// Takes over what comes and goes from now on.
     pub(super) fn follow(&self) -> io::Result<()> {
         Follower::of_process()?.volumes.lock().push(Arc::downgrade(&self.0));
-        // What came since the first look.
+        // For mounts that came since the first look.
         self.0.update();
         Ok(())
     }
@@ -285,7 +285,7 @@ impl Followed {
         let attached = inside.attach_checked(&new.clone, || {
             let change = MountChange::RESTRICTED.with(state.attributes);
             attributes::change(inside, &new.clone, change)?;
-            // What came below it before it was private comes again by the copy.
+            // Mounts that came below it before it was private come again by the copy.
             interfaces::take_out(inside, &new.clone, |_| true)?;
             let table = MountTable::parse(&inside.mount_table()?);
             let id = mount_id(&new.clone).ok_or(io::ErrorKind::Unsupported)?;

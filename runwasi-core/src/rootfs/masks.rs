@@ -55,7 +55,7 @@ pub(super) fn refuse(directories: &[Directory], config: &Config) -> Result<(), R
     let mut places = Places::of(directories);
     let mut listed = |field, paths: &'_ [PathBuf]| {
         for path in paths {
-            if matches!(places.find(path), Ok(Found::Missing)) {
+            if matches!(places.find(path), Ok(MaskTarget::Missing)) {
                 continue;
             }
             let error = io::Error::new(io::ErrorKind::PermissionDenied, "only root can mount");
@@ -67,7 +67,7 @@ pub(super) fn refuse(directories: &[Directory], config: &Config) -> Result<(), R
     listed(MASKED, &config.masked_paths)
 }
 
-enum Found<'a> {
+enum MaskTarget<'a> {
     Missing,
     /// A preopened directory itself.
     Top(&'a Directory),
@@ -88,14 +88,14 @@ impl<'a> Places<'a> {
         Self { directories, missing: Vec::new() }
     }
 
-    fn find(&mut self, path: &Path) -> io::Result<Found<'a>> {
+    fn find(&mut self, path: &Path) -> io::Result<MaskTarget<'a>> {
         let path = volumes::clean(path);
         if self.missing.iter().any(|missing| self.lies_in(&path, missing)) {
-            return Ok(Found::Missing);
+            return Ok(MaskTarget::Missing);
         }
         let found = self.look_up(&path)?;
-        if let (Found::Missing, Some(parent)) = (&found, path.parent())
-            && matches!(self.look_up(parent), Ok(Found::Missing))
+        if let (MaskTarget::Missing, Some(parent)) = (&found, path.parent())
+            && matches!(self.look_up(parent), Ok(MaskTarget::Missing))
         {
             self.missing.push(parent.to_owned());
         }
@@ -115,27 +115,27 @@ impl<'a> Places<'a> {
         containing.max_by_key(|directory| directory.path.as_os_str().len())
     }
 
-    fn look_up(&self, path: &Path) -> io::Result<Found<'a>> {
-        let Some(directory) = self.containing(path) else { return Ok(Found::Missing) };
+    fn look_up(&self, path: &Path) -> io::Result<MaskTarget<'a>> {
+        let Some(directory) = self.containing(path) else { return Ok(MaskTarget::Missing) };
         let inner = path.strip_prefix(&directory.path).unwrap_or(path);
         if inner.as_os_str().is_empty() {
-            return Ok(Found::Top(directory));
+            return Ok(MaskTarget::Top(directory));
         }
         match volumes::inside(&*directory.file(), inner, OFlags::PATH) {
-            Ok(found) => Ok(Found::Below(found)),
+            Ok(found) => Ok(MaskTarget::Below(found)),
             Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Found::Missing),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(MaskTarget::Missing),
                 _ => Err(error),
             },
         }
     }
 }
 
-fn make_read_only(inside: &Inside, found: Found<'_>) -> io::Result<()> {
+fn make_read_only(inside: &Inside, found: MaskTarget<'_>) -> io::Result<()> {
     let mount = match found {
-        Found::Missing => return Ok(()),
-        Found::Top(directory) => OwnedFd::from(directory.file().try_clone()?),
-        Found::Below(place) => {
+        MaskTarget::Missing => return Ok(()),
+        MaskTarget::Top(directory) => OwnedFd::from(directory.file().try_clone()?),
+        MaskTarget::Below(place) => {
             // With the mounts on it, which keep their own attributes.
             let mount = inside.clone_of(&place, true)?;
             inside.attach(&mount, &place)?;
@@ -146,17 +146,17 @@ fn make_read_only(inside: &Inside, found: Found<'_>) -> io::Result<()> {
     attributes::change(inside, &mount, MountChange::single(read_only))
 }
 
-fn mask(inside: &Inside, found: Found<'_>) -> io::Result<()> {
+fn mask(inside: &Inside, found: MaskTarget<'_>) -> io::Result<()> {
     match found {
-        Found::Missing => Ok(()),
-        Found::Top(directory) => {
+        MaskTarget::Missing => Ok(()),
+        MaskTarget::Top(directory) => {
             let empty = inside.empty()?;
             inside.attach(&empty, &*directory.file())?;
             // The guest's descriptor is of what is covered now.
             *directory.file.lock() = Arc::new(File::from(empty));
             Ok(())
         }
-        Found::Below(place) => {
+        MaskTarget::Below(place) => {
             let is_directory =
                 FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory;
             let cover = if is_directory { inside.empty()? } else { inside.null()? };

@@ -9,7 +9,7 @@
 //! | step | mount namespace | file |
 //! |---|---|---|
 //! | open the root and the volumes as detached mounts | host's | `volatile`, `mounts`, `copy`, `volumes` |
-//! | attach the root, find the places, attach the volumes | private | `namespace`, `volumes` |
+//! | attach the root, find the places, attach the volumes | private | `attach`, `namespace`, `volumes` |
 //! | `nodev`, `nosuid`, `ro` | private | `attributes` |
 //! | take kernel interfaces of the host out | private | `interfaces` |
 //! | bring later mounts of the host in | private | `following` |
@@ -17,6 +17,7 @@
 //!
 //! `upper` is for the guest's `fsync(2)` while it runs.
 
+mod attach;
 mod attributes;
 mod copy;
 mod copy_up;
@@ -37,7 +38,6 @@ mod volumes;
 pub(crate) mod waiting;
 
 use std::{
-    collections::VecDeque,
     fs::File,
     io,
     os::fd::OwnedFd,
@@ -45,10 +45,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, openat2},
-    mount::MountAttrFlags,
-};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use tokio::sync::watch;
 
 pub(crate) use self::devices::standard_stream;
@@ -59,7 +56,7 @@ use self::{
     mount_table::mount_id,
     namespace::{MountNamespace, Tree},
     volatile::Volatile,
-    volumes::{Attached, Root, Volume},
+    volumes::{Attached, Volume},
     waiting::Storage,
 };
 pub use self::{
@@ -70,23 +67,16 @@ pub use self::{
 };
 use crate::{
     blocking,
-    bundle::{config::Config, mount_options::MountOptions, mounts::Source},
+    bundle::{config::Config, mounts::Source},
     digest::Digest,
-    sys::{MountAttributes, MountChange},
 };
 
 /// Creates the mount namespace of this process before the first container needs it. Blocks.
 pub fn prepare() -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
-        MountNamespace::of_process().map_err(|error| named(&error))?;
+        MountNamespace::of_process().map_err(|error| namespace::named(&error))?;
     }
     Ok(())
-}
-
-/// Names the private namespace and the capabilities that its creation needs.
-fn named(error: &io::Error) -> io::Error {
-    let needs = "needs CAP_SYS_ADMIN and CAP_SYS_CHROOT";
-    io::Error::new(error.kind(), format!("private mount namespace ({needs}): {error}"))
 }
 
 /// The file systems of one container. Dropping it unmounts them on the blocking pool;
@@ -115,7 +105,7 @@ struct Mounts {
     /// Volumes whose later mounts are taken over.
     // Dropped before the trees, to which nothing more may come.
     _following: Vec<Following>,
-    /// That of `/`, and those of the directories without a mount point in it. None for an ordinary
+    /// Tree of `/`, and those of the directories without a mount point in it. Empty for an ordinary
     /// user, since attaching mounts needs root.
     // Dropped before the directories: after it only descriptors hold the file systems.
     trees: Vec<Tree>,
@@ -207,38 +197,29 @@ impl Rootfs {
         if root.following.is_some() || waiting::root(&root.mount, mounts, upper) {
             slow.push(PathBuf::from("/"));
         }
-        let mut following = Vec::new();
-        let (trees, directories) = if rustix::process::geteuid().is_root() {
+        let attached = if rustix::process::geteuid().is_root() {
             let volumes = config.volumes.iter();
             let volumes = volumes.map(|volume| Volume::open(bundle, volume, &host, memory));
             let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
             let waiting = volumes.iter().filter(|volume| volume.may_wait(bundle, &host));
             slow.extend(waiting.map(|volume| volume.destination().to_owned()));
-            let attached = attach(&path, root, volumes, read_only, config)?;
+            let attached = attach::attach(&path, root, volumes, read_only, config)?;
             interfaces::warn(bundle, &attached.left_out);
             for one in &attached.following {
                 one.follow().map_err(RootfsError::directory("propagation", &path))?;
             }
-            following = attached.following;
-            (attached.trees, attached.directories)
+            attached
         } else {
             let directories = beside(bundle, root.mount, config, read_only)?;
             masks::refuse(&directories, config)?;
-            (Vec::new(), directories)
+            Attached { directories, ..Attached::default() }
         };
-        let upper = match (&volatile, directories.first()) {
-            // A mount of `config.json` may have taken its place.
-            (Some(volatile), Some(root)) if !volumes::cover_root(&config.volumes) => {
-                let upper = Upper::new(volatile.upper.clone(), &root.file());
-                // An error: without it a guest's sync would do nothing.
-                Some(Arc::new(upper.map_err(RootfsError::directory("volatile overlay", &path))?))
-            }
-            _ => None,
-        };
+        let upper = upper_of(volatile.as_ref(), &attached.directories, config)
+            .map_err(RootfsError::directory("volatile overlay", &path))?;
         let mounts = Mounts {
-            _following: following,
-            trees,
-            directories,
+            _following: attached.following,
+            trees: attached.trees,
+            directories: attached.directories,
             _volatile: volatile,
             _gone: sender,
         };
@@ -339,84 +320,20 @@ impl Layers {
     }
 }
 
-/// Attaches the root and its volumes in the private namespace, makes a missing working directory,
-/// and restricts paths.
-fn attach(
-    path: &Path,
-    root: Copy,
-    mut volumes: Vec<Volume<'_>>,
-    read_only: bool,
+/// The upper directory of `/`, if that is a volatile overlay. Without it a guest's sync would do
+/// nothing.
+fn upper_of(
+    volatile: Option<&Volatile>,
+    directories: &[Directory],
     config: &Config,
-) -> Result<Attached, RootfsError> {
-    let cwd = volumes::clean(&config.process.cwd);
-    let failed = RootfsError::directory("root.path", path);
-    let cover = volumes::take_root(&mut volumes);
-    let namespace = MountNamespace::of_process().map_err(|error| failed(named(&error)))?;
-    let inside = namespace.enter().map_err(|error| failed(named(&error)))?;
-    let mut attached = Attached::default();
-    let mut root = Root { copy: root, options: MountOptions::default(), read_only };
-    if let Some(cover) = cover {
-        root = cover.cover(&inside, root, &mut attached)?;
-    }
-    let has_cwd = cwd != Path::new("/");
-    let in_volume = volumes.iter().any(|volume| volume.contains(&cwd));
-    let makes_cwd = has_cwd && !in_volume;
-    // The root stays writable until all mount points and the working directory exist.
-    let has_volumes = !volumes.is_empty();
-    let is_late = root.read_only && (makes_cwd || has_volumes);
-    let read_only_tree = MountAttributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
-    let Root { copy, mut options, read_only } = root;
-    if read_only && !is_late {
-        options.tree = options.tree.then(read_only_tree);
-    }
-    attached.trees.push(inside.attach_root(&copy.mount).map_err(&failed)?);
-    // Before the volumes: their mount points must not lie in an interface.
-    let found = volumes::settle(&inside, &copy, &options, false).map_err(&failed)?;
-    attached.left_out.extend(found.into_iter().map(|one| one.below(Path::new("/"))));
-    let Copy { mount: root, has_mounts, following } = copy;
-    let is_single = !has_mounts && following.is_none();
-    attached.following.extend(following);
-    for n in 0..volumes.len() {
-        let (before, rest) = volumes.split_at_mut(n);
-        // The mount point of a volume inside another is looked up once the other is attached.
-        if !before.iter().any(|other| rest[0].is_below(other)) {
-            rest[0].make_place(&root)?;
+) -> io::Result<Option<Arc<Upper>>> {
+    match (volatile, directories.first()) {
+        // A mount of `config.json` may have taken its place.
+        (Some(volatile), Some(root)) if !volumes::cover_root(&config.volumes) => {
+            Ok(Some(Arc::new(Upper::new(volatile.upper.clone(), &root.file())?)))
         }
+        _ => Ok(None),
     }
-    if makes_cwd {
-        volumes::make_directory(&root, &cwd)?;
-    }
-    if is_late {
-        if is_single {
-            // After the volumes: a link in one may lead to a place that is still to be made.
-            attached.late.push(root.try_clone().map_err(&failed)?);
-        } else {
-            // With the mounts below it, hence before the volumes, which may be writable.
-            let change = MountChange::RESTRICTED.with(read_only_tree);
-            attributes::change(&inside, &root, change).map_err(&failed)?;
-        }
-    }
-    let mut rest = VecDeque::from(volumes);
-    while let Some(volume) = rest.pop_front() {
-        if volume.is_devices_with(&rest) {
-            volume.attach_devices(&inside, &root, &mut rest)?;
-        } else {
-            volume.attach(&inside, &root, &mut attached)?;
-        }
-    }
-    // Again if it was made before: a link may lead into a volume.
-    if has_cwd && has_volumes {
-        volumes::make_directory(&root, &cwd)?;
-    }
-    for mount in &attached.late {
-        let change = MountChange::single(read_only_tree);
-        attributes::change(&inside, mount, change).map_err(&failed)?;
-    }
-    // `read_only` is false because the kernel refuses writes. An engine that did so would also
-    // refuse writes to writable volumes in the tree.
-    attached.directories.insert(0, Directory::new(PathBuf::from("/"), root, false));
-    masks::apply(&inside, &attached.directories, config)?;
-    Ok(attached)
 }
 
 /// The preopens for an ordinary user (examples and tests): without attached mounts and without new

@@ -411,6 +411,12 @@ impl Drop for Tree {
     }
 }
 
+/// Names the private namespace and the capabilities that its creation needs.
+pub(super) fn named(error: &io::Error) -> io::Error {
+    let needs = "needs CAP_SYS_ADMIN and CAP_SYS_CHROOT";
+    io::Error::new(error.kind(), format!("private mount namespace ({needs}): {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,10 +35,10 @@ const MOST: usize = 4;
 /// Times that a file is looked for whose path changes.
 const TRIES: usize = 3;
 
-/// What the kernel appends to the path of a file that has lost its name.
+/// Suffix that the kernel gives the path of a file that has lost its name.
 const DELETED: &[u8] = b" (deleted)";
 
-/// What a sync brings to the disk.
+/// Extent of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// The content, and what is needed to read it: `fdatasync(2)`.
@@ -69,11 +69,11 @@ pub struct Upper {
 }
 
 /// The part of a file system that a file has.
-enum Found {
+enum SyncTarget {
     File(OwnedFd),
     /// All of the file system, by its directory.
     Somewhere(OwnedFd),
-    /// None: the file was never written, or nothing of it remains after its last close.
+    /// No part: the file was never written, or nothing of it remains after its last close.
     Nowhere,
 }
 
@@ -96,27 +96,27 @@ impl Upper {
         // As the host: the guest's user may not read what it may write.
         let found = as_host(|| self.find(file))?;
         let Ok(turn) = self.syncs.clone().acquire_owned().await else {
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             return Err(Errno::IO.into());
         };
         let work = move || {
-            // Held until the end, also if nobody waits any more.
+            // Held until the end, also without a waiter.
             let _turn = turn;
             found.sync(extent)
         };
         blocking(work, |error| error).await
     }
 
-    fn find(&self, file: &File) -> io::Result<Found> {
+    fn find(&self, file: &File) -> io::Result<SyncTarget> {
         if fstat(file)?.st_nlink == 0 {
-            return Ok(Found::Nowhere);
+            return Ok(SyncTarget::Nowhere);
         }
         for _ in 0..TRIES {
             let Ok(path_in_overlay) = path(file) else { break };
             let Some(inner) = self.inner(&path_in_overlay) else { break };
             let opened = match self.open(inner) {
-                Ok(opened) => Found::File(opened),
-                Err(Errno::NOENT) => Found::Nowhere,
+                Ok(opened) => SyncTarget::File(opened),
+                Err(Errno::NOENT) => SyncTarget::Nowhere,
                 Err(_) => break,
             };
             // Otherwise it may be another file, which has the name now.
@@ -125,10 +125,10 @@ impl Upper {
             }
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Found::Somewhere(openat(CWD, &self.directory, flags, Mode::empty())?))
+        Ok(SyncTarget::Somewhere(openat(CWD, &self.directory, flags, Mode::empty())?))
     }
 
-    /// The path below the upper directory. None for a file that has lost its name.
+    /// The path below the upper directory. Absent for a file that has lost its name.
     fn inner<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         let lost = path.as_os_str().as_bytes().ends_with(DELETED);
         path.strip_prefix(&self.top).ok().filter(|_| !lost)
@@ -153,7 +153,7 @@ impl Upper {
     }
 }
 
-impl Found {
+impl SyncTarget {
     fn sync(self, extent: Extent) -> io::Result<()> {
         match self {
             Self::File(file) => extent.sync(file),
@@ -216,9 +216,9 @@ mod tests {
     /// Inode in the upper directory; None for a file that needs no sync.
     fn found(upper: &Upper, file: &File) -> Option<u64> {
         match upper.find(file).unwrap() {
-            Found::File(found) => Some(File::from(found).metadata().unwrap().ino()),
-            Found::Nowhere => None,
-            Found::Somewhere(_) => panic!("all of the file system would be synced"),
+            SyncTarget::File(found) => Some(File::from(found).metadata().unwrap().ino()),
+            SyncTarget::Nowhere => None,
+            SyncTarget::Somewhere(_) => panic!("all of the file system would be synced"),
         }
     }
 
@@ -270,7 +270,7 @@ mod tests {
         rustix::fs::unlinkat(&root, "first", flags).unwrap();
         // The name that the kernel tells is that of another file.
         drop(open(&rootfs, "first (deleted)", OFlags::RDWR | OFlags::CREATE));
-        assert!(matches!(upper.find(&file).unwrap(), Found::Somewhere(_)));
+        assert!(matches!(upper.find(&file).unwrap(), SyncTarget::Somewhere(_)));
         upper.sync(&file, Extent::All).await.unwrap();
     }
 }

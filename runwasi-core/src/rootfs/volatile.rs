@@ -147,7 +147,7 @@ fn left_in(work: &Path) -> Option<String> {
 
 fn set_aside(work: &Path) -> io::Result<()> {
     match existing(fs::rename(work.join(MARKER), work.join(ASIDE))) {
-        // That of an earlier container lies there.
+        // The marker of an earlier container lies there.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => remove_marker(work),
         done => done,
     }

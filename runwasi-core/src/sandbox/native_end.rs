@@ -31,7 +31,7 @@ pub(super) const REMOVAL: Duration = Duration::from_secs(10);
 impl Sandbox {
     /// Forgets a native container that its delegate has deleted.
     pub(crate) async fn native_deleted(&self, container: &Arc<NativeContainer>) {
-        // What is left in the bundle after this would be found in the next one of its name.
+        // A file left in the bundle after this would be found in the next one of its name.
         let leaving = container.leaving.lock().await;
         container.deleted.cancel();
         drop(leaving);

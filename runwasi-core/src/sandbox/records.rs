@@ -1,4 +1,4 @@
-//! What a managed sandbox has besides its containers: its life, the files of its pod, and access to
+//! Parts of a managed sandbox besides its containers: its life, the files of its pod, and access to
 //! containerd's record of it.
 
 use std::{fmt::Debug, sync::Arc};

@@ -25,7 +25,7 @@ pub struct ContainerReport {
     pub pid: u32,
     /// Exit of its init.
     pub exit: Option<Exit>,
-    /// What runs it.
+    /// Its runner.
     pub run: Run,
 }
 

@@ -30,7 +30,7 @@ impl AddAssign for Throttling {
     }
 }
 
-/// What has been added since an earlier look at the same counters.
+/// Increase since an earlier look at the same counters.
 impl Sub for Throttling {
     type Output = Self;
 
@@ -54,7 +54,7 @@ pub(super) struct Bandwidth {
     throttled_since: Option<Instant>,
     throttling: Throttling,
     long: LongThrottling,
-    /// What `long` has found and nobody has taken.
+    /// Result of `long` that was not taken yet.
     found: Option<Throttled>,
 }
 

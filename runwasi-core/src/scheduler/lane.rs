@@ -121,7 +121,7 @@ impl LaneState {
     }
 
     /// True if it has as many turns as may wait in the kernel, and some do or may do at any time.
-    // Those that run count, too: each may wait before it is seen to.
+    // Running turns count, too: each may wait before it is seen to.
     fn is_held(&self) -> bool {
         let waits = self.may_wait || self.rare.as_ref().is_some_and(|rare| !rare.held.is_empty());
         waits && self.turns >= self.most_held

@@ -89,9 +89,9 @@ pub(super) enum TurnAnswer {
 /// Turns that wait in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Held {
-    /// Those of the lane.
+    /// Turns of the lane.
     pub(super) lane: usize,
-    /// Those of all lanes.
+    /// Turns of all lanes.
     pub(super) all: usize,
 }
 

@@ -13,7 +13,7 @@ use crate::{blocking::blocking, metrics::exposition::Format};
 /// Path of the metrics.
 const PATH: &str = "/metrics";
 
-/// What answers need.
+/// Sources of the answers.
 pub struct Answers {
     /// Makes the text. Blocks.
     text: Arc<dyn Fn(Format) -> String + Send + Sync>,

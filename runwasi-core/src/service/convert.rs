@@ -13,6 +13,7 @@ use containerd_shim_protos::{
         well_known_types::{any::Any, timestamp::Timestamp},
     },
     shim::oci::ProcessDetails,
+    topics as topic,
     ttrpc::{self, Code},
     types,
 };
@@ -177,7 +178,6 @@ fn process_id(info: &Info) -> String {
 ///
 /// The messages are those of `github.com/containerd/containerd/api/events/task.proto`.
 pub(crate) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
-    use containerd_shim_protos::topics as topic;
     Ok(match event {
         Event::Created { process, bundle, rootfs } => {
             (topic::TASK_CREATE_EVENT_TOPIC, any(&created(process, bundle, rootfs))?)
@@ -190,25 +190,7 @@ pub(crate) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
                 ..Default::default()
             })?,
         ),
-        Event::Started { process } => match &process.exec {
-            None => (
-                topic::TASK_START_EVENT_TOPIC,
-                any(&wire::TaskStart {
-                    container_id: process.container.to_string(),
-                    pid: process.pid,
-                    ..Default::default()
-                })?,
-            ),
-            Some(exec) => (
-                topic::TASK_EXEC_STARTED_EVENT_TOPIC,
-                any(&wire::TaskExecStarted {
-                    container_id: process.container.to_string(),
-                    exec_id: exec.to_string(),
-                    pid: process.pid,
-                    ..Default::default()
-                })?,
-            ),
-        },
+        Event::Started { process } => started(process)?,
         Event::Exited { process, exit, .. } => (
             topic::TASK_EXIT_EVENT_TOPIC,
             any(&wire::TaskExit {
@@ -244,6 +226,23 @@ pub(crate) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
             topic::TASK_RESUMED_EVENT_TOPIC,
             any(&wire::TaskResumed { container_id: container.to_string(), ..Default::default() })?,
         ),
+    })
+}
+
+fn started(process: &Info) -> ttrpc::Result<(&'static str, Any)> {
+    let container_id = process.container.to_string();
+    let pid = process.pid;
+    Ok(match &process.exec {
+        None => {
+            let message = wire::TaskStart { container_id, pid, ..Default::default() };
+            (topic::TASK_START_EVENT_TOPIC, any(&message)?)
+        }
+        Some(exec) => {
+            let exec_id = exec.to_string();
+            let message =
+                wire::TaskExecStarted { container_id, exec_id, pid, ..Default::default() };
+            (topic::TASK_EXEC_STARTED_EVENT_TOPIC, any(&message)?)
+        }
     })
 }
 

@@ -52,7 +52,7 @@ struct TaskService {
 }
 
 /// The container that a call is for.
-enum Found {
+enum Callee {
     /// The engine runs it.
     Guest(Arc<Container>),
     /// Its delegate answers.
@@ -61,10 +61,10 @@ enum Found {
 
 impl TaskService {
     /// The container of a call. It is looked up once for each call.
-    fn find(&self, id: &str) -> ttrpc::Result<Found> {
+    fn find(&self, id: &str) -> ttrpc::Result<Callee> {
         match self.sandbox.find(id) {
-            Some(Member::Guest(guest)) => Ok(Found::Guest(guest)),
-            Some(Member::Native(native)) => Ok(Found::Native(Native::new(&self.sandbox, native))),
+            Some(Member::Guest(guest)) => Ok(Callee::Guest(guest)),
+            Some(Member::Native(native)) => Ok(Callee::Native(Native::new(&self.sandbox, native))),
             None => Err(SandboxError::NotFound { id: container_id(id)? }.into()),
         }
     }
@@ -95,8 +95,8 @@ impl Task for TaskService {
         request: StateRequest,
     ) -> ttrpc::Result<StateResponse> {
         match self.find(&request.id)? {
-            Found::Native(native) => native.state(context, &request).await,
-            Found::Guest(guest) => {
+            Callee::Native(native) => native.state(context, &request).await,
+            Callee::Guest(guest) => {
                 let process = self.sandbox.state(&guest, &request.exec_id)?;
                 Ok(convert::state_response(&guest, &process))
             }
@@ -126,8 +126,8 @@ impl Task for TaskService {
     ) -> ttrpc::Result<StartResponse> {
         let span = rpc("start", &request.id);
         match self.find(&request.id)? {
-            Found::Native(native) => native.start(context, &request).await,
-            Found::Guest(guest) => {
+            Callee::Native(native) => native.start(context, &request).await,
+            Callee::Guest(guest) => {
                 let started = self.sandbox.start(&guest, &request.exec_id);
                 let pid = started.instrument(span).await?;
                 Ok(StartResponse { pid, ..Default::default() })
@@ -142,8 +142,8 @@ impl Task for TaskService {
     ) -> ttrpc::Result<DeleteResponse> {
         let span = rpc("delete", &request.id);
         match self.find(&request.id)? {
-            Found::Native(native) => native.delete(context, request).await,
-            Found::Guest(guest) => {
+            Callee::Native(native) => native.delete(context, request).await,
+            Callee::Guest(guest) => {
                 let patience = time_for_hooks(context);
                 let deleted = self.sandbox.delete(&guest, &request.exec_id, patience);
                 let (pid, exit) = deleted.instrument(span).await?;
@@ -158,8 +158,8 @@ impl Task for TaskService {
         request: PidsRequest,
     ) -> ttrpc::Result<PidsResponse> {
         let guest = match self.find(&request.id)? {
-            Found::Native(native) => return native.pids(context, &request).await,
-            Found::Guest(guest) => guest,
+            Callee::Native(native) => return native.pids(context, &request).await,
+            Callee::Guest(guest) => guest,
         };
         // The init is listed even if it is stopped: containerd takes an empty answer for a leaked
         // shim and forgets the exit status.
@@ -175,8 +175,8 @@ impl Task for TaskService {
     async fn pause(&self, context: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
         let span = rpc("pause", &request.id);
         match self.find(&request.id)? {
-            Found::Native(native) => native.forward("Pause", context, &request).await,
-            Found::Guest(guest) => {
+            Callee::Native(native) => native.forward("Pause", context, &request).await,
+            Callee::Guest(guest) => {
                 self.sandbox.pause(&guest).instrument(span).await?;
                 Ok(Empty::default())
             }
@@ -186,8 +186,8 @@ impl Task for TaskService {
     async fn resume(&self, context: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
         let span = rpc("resume", &request.id);
         match self.find(&request.id)? {
-            Found::Native(native) => native.forward("Resume", context, &request).await,
-            Found::Guest(guest) => {
+            Callee::Native(native) => native.forward("Resume", context, &request).await,
+            Callee::Guest(guest) => {
                 self.sandbox.resume(&guest).instrument(span).await?;
                 Ok(Empty::default())
             }
@@ -208,8 +208,8 @@ impl Task for TaskService {
 
     async fn kill(&self, context: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
         let guest = match self.find(&request.id)? {
-            Found::Native(native) => return native.forward("Kill", context, &request).await,
-            Found::Guest(guest) => guest,
+            Callee::Native(native) => return native.forward("Kill", context, &request).await,
+            Callee::Guest(guest) => guest,
         };
         let invalid = || {
             error(
@@ -236,8 +236,8 @@ impl Task for TaskService {
     ) -> ttrpc::Result<Empty> {
         let span = rpc("exec", &request.id);
         match self.find(&request.id)? {
-            Found::Native(native) => native.exec(context, &request).await,
-            Found::Guest(guest) => {
+            Callee::Native(native) => native.exec(context, &request).await,
+            Callee::Guest(guest) => {
                 let parent = SpanContext::of_metadata(&context.metadata);
                 let wanted = convert::exec_request(request, parent)?;
                 self.sandbox.exec(&guest, wanted).instrument(span).await?;
@@ -252,8 +252,8 @@ impl Task for TaskService {
         request: ResizePtyRequest,
     ) -> ttrpc::Result<Empty> {
         match self.find(&request.id)? {
-            Found::Native(native) => native.forward("ResizePty", context, &request).await,
-            Found::Guest(guest) => {
+            Callee::Native(native) => native.forward("ResizePty", context, &request).await,
+            Callee::Guest(guest) => {
                 let size = convert::size(&request)?;
                 self.sandbox.resize(&guest, &request.exec_id, size)?;
                 Ok(Empty::default())
@@ -267,8 +267,8 @@ impl Task for TaskService {
         request: CloseIORequest,
     ) -> ttrpc::Result<Empty> {
         match self.find(&request.id)? {
-            Found::Native(native) => native.forward("CloseIO", context, &request).await,
-            Found::Guest(guest) => {
+            Callee::Native(native) => native.forward("CloseIO", context, &request).await,
+            Callee::Guest(guest) => {
                 if request.stdin {
                     self.sandbox.close_stdin(&guest, &request.exec_id).await?;
                 }
@@ -283,8 +283,8 @@ impl Task for TaskService {
         request: UpdateTaskRequest,
     ) -> ttrpc::Result<Empty> {
         let guest = match self.find(&request.id)? {
-            Found::Native(native) => return native.forward("Update", context, &request).await,
-            Found::Guest(guest) => guest,
+            Callee::Native(native) => return native.forward("Update", context, &request).await,
+            Callee::Guest(guest) => guest,
         };
         // The type is that of the OCI spec's `LinuxResources`. Only the value counts, as in
         // containerd's own shims.
@@ -299,8 +299,8 @@ impl Task for TaskService {
         request: WaitRequest,
     ) -> ttrpc::Result<WaitResponse> {
         let guest = match self.find(&request.id)? {
-            Found::Native(native) => return native.wait(context, &request).await,
-            Found::Guest(guest) => guest,
+            Callee::Native(native) => return native.wait(context, &request).await,
+            Callee::Guest(guest) => guest,
         };
         let exit = self.sandbox.wait(&guest, &request.exec_id).await?;
         Ok(WaitResponse {
@@ -316,8 +316,8 @@ impl Task for TaskService {
         request: StatsRequest,
     ) -> ttrpc::Result<StatsResponse> {
         match self.find(&request.id)? {
-            Found::Native(native) => native.forward("Stats", context, &request).await,
-            Found::Guest(guest) => {
+            Callee::Native(native) => native.forward("Stats", context, &request).await,
+            Callee::Guest(guest) => {
                 let stats = metrics::metrics(version::host_cgroups(), &guest.usage())?;
                 Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
             }

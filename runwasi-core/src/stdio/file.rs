@@ -78,7 +78,7 @@ fn start_closer() -> io::Result<mpsc::Sender<File>> {
 }
 
 /// A file as it was found.
-enum Found {
+enum OpenedOutput {
     Regular(File),
     Remote(File),
     Device(File),
@@ -91,11 +91,11 @@ impl Output {
         let named = path.clone();
         // On a blocking thread: the file system may be slow, and control threads must answer.
         let opened = match blocking(move || open(&path), identity).await {
-            Ok(Found::Regular(file)) => Ok(OutputFile::Regular(file)),
-            Ok(Found::Remote(file)) => {
+            Ok(OpenedOutput::Regular(file)) => Ok(OutputFile::Regular(file)),
+            Ok(OpenedOutput::Remote(file)) => {
                 Ok(OutputFile::Remote(RemoteFile { file: Some(file), path: named.clone() }))
             }
-            Ok(Found::Device(file)) => {
+            Ok(OpenedOutput::Device(file)) => {
                 watched(&file).map(|watched| OutputFile::Device(file, watched))
             }
             Err(error) => Err(error),
@@ -159,7 +159,7 @@ impl Output {
 }
 
 /// Opens a file of any kind that is written to.
-fn open(path: &Path) -> io::Result<Found> {
+fn open(path: &Path) -> io::Result<OpenedOutput> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     }
@@ -174,10 +174,14 @@ fn open(path: &Path) -> io::Result<Found> {
     // Of the open file, not of the path, which may change in between.
     let kind = file.metadata()?.file_type();
     if kind.is_char_device() {
-        return Ok(Found::Device(file));
+        return Ok(OpenedOutput::Device(file));
     }
     if kind.is_file() {
-        return Ok(if waiting::opened(&file) { Found::Remote(file) } else { Found::Regular(file) });
+        return Ok(if waiting::opened(&file) {
+            OpenedOutput::Remote(file)
+        } else {
+            OpenedOutput::Regular(file)
+        });
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"))
 }

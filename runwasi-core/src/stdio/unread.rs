@@ -26,7 +26,7 @@ const COMING: Duration = Duration::from_millis(300);
 pub(crate) struct Unread(Vec<Output>);
 
 impl Unread {
-    /// Those of `outputs` that have output and no reader.
+    /// The `outputs` that have output and no reader.
     pub(super) fn among<'a>(outputs: impl Iterator<Item = &'a Output>) -> Option<Self> {
         let left: Vec<_> = outputs.filter(|output| output.is_left()).cloned().collect();
         (!left.is_empty()).then_some(Self(left))

@@ -32,7 +32,7 @@ pub struct Credentials {
     pub(crate) groups: Vec<Gid>,
     /// Permission bits that new files do not get.
     pub umask: u32,
-    /// Those of [`OVER_FILES`] that root does not have. Empty for another user.
+    /// Capabilities of [`OVER_FILES`] that root does not have. Empty for another user.
     pub(crate) lacks: CapabilitySet,
 }
 

@@ -56,7 +56,7 @@ const PROC: &CStr = c"/proc";
 /// Stack of the process until it executes its program. Its deepest calls are system calls.
 const STACK: usize = 64 << 10;
 
-/// What the new process reads and writes in the memory of its parent.
+/// Memory of the parent that the new process reads and writes.
 struct Start {
     program: RawFd,
     /// The call that has failed; set before the process ends for it.

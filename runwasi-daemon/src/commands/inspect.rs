@@ -17,7 +17,7 @@ const SHORTEST: usize = 3;
 
 /// Container or sandbox of an id.
 #[derive(Clone, Copy)]
-pub(super) enum Found<'a> {
+pub(super) enum Inspected<'a> {
     Sandbox(Row<'a>),
     Container(Row<'a>, &'a ContainerReport),
 }
@@ -27,7 +27,7 @@ pub(super) fn find<'a>(
     rows: &[Row<'a>],
     id: &str,
     namespace: Option<&str>,
-) -> Result<Found<'a>, String> {
+) -> Result<Inspected<'a>, String> {
     let here = |row: &&Row<'a>| namespace.is_none_or(|name| row.sandbox.namespace == name);
     let rows: Vec<Row<'a>> = rows.iter().filter(here).copied().collect();
     let exact = |name: &str| name == id;
@@ -50,24 +50,28 @@ pub(super) fn find<'a>(
     }
 }
 
-fn containers<'a>(rows: &[Row<'a>], is: impl Fn(&str) -> bool) -> Vec<Found<'a>> {
+fn containers<'a>(rows: &[Row<'a>], is: impl Fn(&str) -> bool) -> Vec<Inspected<'a>> {
     let of = |row: &Row<'a>| {
         let row = *row;
         row.sandbox.containers.iter().map(move |container| (row, container))
     };
     let all = rows.iter().flat_map(of).filter(|(_, container)| is(&container.id));
-    all.map(|(row, container)| Found::Container(row, container)).collect()
+    all.map(|(row, container)| Inspected::Container(row, container)).collect()
 }
 
-fn sandboxes<'a>(rows: &[Row<'a>], is: impl Fn(&str) -> bool) -> Vec<Found<'a>> {
+fn sandboxes<'a>(rows: &[Row<'a>], is: impl Fn(&str) -> bool) -> Vec<Inspected<'a>> {
     let all = rows.iter().filter(|row| is(&row.sandbox.group));
-    all.map(|row| Found::Sandbox(*row)).collect()
+    all.map(|row| Inspected::Sandbox(*row)).collect()
 }
 
-fn name(found: &Found<'_>) -> String {
+fn name(found: &Inspected<'_>) -> String {
     match found {
-        Found::Sandbox(row) => format!("sandbox {}/{}", row.sandbox.namespace, row.sandbox.group),
-        Found::Container(row, container) => format!("{}/{}", row.sandbox.namespace, container.id),
+        Inspected::Sandbox(row) => {
+            format!("sandbox {}/{}", row.sandbox.namespace, row.sandbox.group)
+        }
+        Inspected::Container(row, container) => {
+            format!("{}/{}", row.sandbox.namespace, container.id)
+        }
     }
 }
 
@@ -337,7 +341,7 @@ mod tests {
     #[test]
     fn container_is_shown_with_limits_usage_and_warnings() {
         with(&[sandbox("default", "pod", &["app"])], |rows| {
-            let Ok(Found::Container(row, container)) = find(rows, "app", None) else {
+            let Ok(Inspected::Container(row, container)) = find(rows, "app", None) else {
                 panic!("app")
             };
             let config = Err("gone".to_owned());

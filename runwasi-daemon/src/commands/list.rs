@@ -115,7 +115,8 @@ pub(super) fn faults(daemons: &[Daemon], sandboxes: &[Listed]) -> Vec<String> {
     daemons.iter().zip(sandboxes).filter_map(fault).collect()
 }
 
-/// What daemons of an earlier version do not tell, a line each. It is no fault: they need not know.
+/// Facts that daemons of an earlier version do not tell, a line each. It is no fault: they need not
+/// know.
 pub(super) fn unknown(
     daemons: &[Daemon],
     sandboxes: &[Listed],

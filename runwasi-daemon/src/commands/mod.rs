@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 pub(crate) use self::error::CommandError;
 use self::{
-    inspect::Found,
+    inspect::Inspected,
     node::Node,
     output::{note, print},
 };
@@ -124,9 +124,9 @@ fn inspect(
         note(fault);
     }
     let text = match inspect::find(&rows, id, namespace).map_err(CommandError::Other)? {
-        Found::Sandbox(row) if as_json => text::json(&list::one(&row)),
-        Found::Sandbox(row) => inspect::sandbox_text(&row, now()),
-        Found::Container(row, container) => {
+        Inspected::Sandbox(row) if as_json => text::json(&list::one(&row)),
+        Inspected::Sandbox(row) => inspect::sandbox_text(&row, now()),
+        Inspected::Container(row, container) => {
             let config = config::read(&container.bundle);
             if as_json {
                 text::json(&inspect::container_and_place(&row, container, &config))

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
     use crate::{
         commands::{
-            inspect::{self, Found},
+            inspect::{self, Inspected},
             list, top,
         },
         manager::{
@@ -368,7 +368,7 @@ mod tests {
         let [note] = &list::unknown(&daemons, &sandboxes, "daemon")[..] else { panic!("a note") };
         assert!(note.contains("(version 0.0.9) tells of its 2 containers"), "{note}");
         assert!(top.contains(note) && top.starts_with("0 containers of 1 daemons"), "{top}");
-        let Ok(Found::Sandbox(row)) = inspect::find(&rows, "pod", None) else { panic!("pod") };
+        let Ok(Inspected::Sandbox(row)) = inspect::find(&rows, "pod", None) else { panic!("pod") };
         assert!(inspect::sandbox_text(&row, 0).contains("containers  2, of which"), "{rows:?}");
     }
 

@@ -169,7 +169,7 @@ fn line(line: &str) -> String {
     shown
 }
 
-/// What the words before the next one say about it.
+/// Knowledge about a word by the words before it.
 #[derive(Default)]
 struct Before<'a> {
     /// True if it is a secret, or a further part of one in quotes.

@@ -36,27 +36,28 @@ const SUCCESSION_POLL: Duration = Duration::from_millis(5);
 
 /// Validated request of a `Create`.
 pub(super) struct Wanted {
-    namespace: Id,
-    group: Id,
+    origin: Origin,
     pub(super) socket: PathBuf,
-    grpc_address: String,
-    ttrpc_address: String,
     namespaces: Namespaces,
-    /// True if containerd manages the sandbox by its Sandbox API.
-    managed: bool,
 }
 
-/// Resources of a new sandbox.
-pub(super) struct Parts {
-    pub(super) listener: UnixListener,
-    pub(super) own: Option<SocketFile>,
-    pub(super) network: Network,
-    pub(super) managed: bool,
-    pub(super) record: Record,
+/// Facts of a sandbox that its request gives.
+pub(super) struct Origin {
     pub(super) namespace: Id,
     pub(super) group: Id,
     pub(super) grpc_address: String,
     pub(super) ttrpc_address: String,
+    /// True if containerd manages the sandbox by its Sandbox API.
+    pub(super) managed: bool,
+}
+
+/// Resources of a new sandbox.
+pub(super) struct Parts {
+    pub(super) origin: Origin,
+    pub(super) listener: UnixListener,
+    pub(super) own: Option<SocketFile>,
+    pub(super) network: Network,
+    pub(super) record: Record,
 }
 
 /// Resources of a sandbox that is not served yet. Removes its socket and record when it is dropped,
@@ -81,7 +82,6 @@ impl Wanted {
             return Err(BundleError { bundle, reason }.into());
         }
         let namespaces = Namespaces::open(&own.namespaces)?;
-        let managed = own.managed;
         let directory =
             Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
         let socket = socket::path(
@@ -92,9 +92,14 @@ impl Wanted {
         )?;
         // After all checks: a refused request leaves nothing in the bundle.
         protocol::write_address(&bundle, &socket::address(&socket))?;
-        let grpc_address = request.containerd_address.clone();
-        let ttrpc_address = request.ttrpc_address.clone();
-        Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, namespaces, managed })
+        let origin = Origin {
+            namespace,
+            group,
+            grpc_address: request.containerd_address.clone(),
+            ttrpc_address: request.ttrpc_address.clone(),
+            managed: own.managed,
+        };
+        Ok(Self { origin, socket, namespaces })
     }
 }
 
@@ -125,29 +130,24 @@ pub(super) fn open(
     state: &StateDirectory,
     owner: Owner,
 ) -> Result<Opened, DaemonError> {
-    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, namespaces, managed } =
-        wanted;
+    let Wanted { origin, socket, namespaces } = wanted;
     // Before the socket is bound: a network that cannot be entered leaves no file behind. A managed
     // sandbox gets its process with its network.
-    let network = if managed { Network::of_process() } else { Network::with_process(namespaces)? };
+    let network =
+        if origin.managed { Network::of_process() } else { Network::with_process(namespaces)? };
     let listener = bind(&socket)?;
     let own = SocketFile::of(&listener);
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let record =
-        Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
+    let record = Record {
+        owner,
+        socket,
+        namespace: origin.namespace.to_string(),
+        group: origin.group.to_string(),
+        made,
+    };
     // After `bind`: only the owner of the socket may write the record, which has the same name.
     let written = state.write(&record);
-    let parts = Parts {
-        listener,
-        own,
-        network,
-        managed,
-        record,
-        namespace,
-        group,
-        grpc_address,
-        ttrpc_address,
-    };
+    let parts = Parts { origin, listener, own, network, record };
     // Built before the error is returned, so that its drop removes the socket. Without a record the
     // thin shims would not find the sandbox after a takeover.
     let opened = Opened { parts: Some(parts), state: state.clone() };

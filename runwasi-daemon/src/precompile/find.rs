@@ -55,10 +55,10 @@ impl Finding {
         let found = open(path).and_then(|file| self.whole(&name, file, true));
         match found {
             Err(error) => self.fault(&name, &error),
-            Ok(Found::Wasm) => {}
-            Ok(Found::Tar(0)) => self.faults.push(format!("{name}: no wasm in it")),
-            Ok(Found::Tar(_)) => {}
-            Ok(Found::Other) => {
+            Ok(FileContent::Wasm) => {}
+            Ok(FileContent::Tar(0)) => self.faults.push(format!("{name}: no wasm in it")),
+            Ok(FileContent::Tar(_)) => {}
+            Ok(FileContent::Other) => {
                 self.faults.push(format!("{name}: neither wasm nor a tar with wasm in it"))
             }
         }
@@ -69,9 +69,9 @@ impl Finding {
     pub(super) fn layer(&mut self, name: &str, bytes: Vec<u8>) -> usize {
         let name = &sanitize::line(name);
         match self.whole(name, Cursor::new(bytes), false) {
-            Ok(Found::Wasm) => 1,
-            Ok(Found::Tar(found)) => found,
-            Ok(Found::Other) => 0,
+            Ok(FileContent::Wasm) => 1,
+            Ok(FileContent::Tar(found)) => found,
+            Ok(FileContent::Other) => 0,
             Err(error) => {
                 self.fault(name, &error);
                 0
@@ -87,7 +87,7 @@ impl Finding {
     }
 
     /// Searches a file or a layer, with a new limit of bytes.
-    fn whole(&mut self, name: &str, bytes: impl Read, named: bool) -> io::Result<Found> {
+    fn whole(&mut self, name: &str, bytes: impl Read, named: bool) -> io::Result<FileContent> {
         self.left.set(MAX_UNPACKED);
         let stream = self.bounded(bytes);
         self.stream(name, stream, 0, named)
@@ -106,7 +106,7 @@ impl Finding {
         mut stream: Bounded<impl Read>,
         depth: u32,
         named: bool,
-    ) -> io::Result<Found> {
+    ) -> io::Result<FileContent> {
         let mut head = Vec::new();
         stream.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
         // At the greatest depth nothing is opened any more, but WebAssembly is still taken.
@@ -116,7 +116,7 @@ impl Finding {
         // it, and the compiler would never come to an end.
         let inner: Box<dyn Read> = match kind {
             None if named => return self.artifact(name, stream),
-            None => return Ok(Found::Other),
+            None => return Ok(FileContent::Other),
             Some(Kind::Wasm) => return self.artifact(name, stream),
             Some(Kind::Tar) => return self.tar(name, &mut stream, depth),
             Some(Kind::Gzip) => Box::new(MultiGzDecoder::new(stream)),
@@ -128,7 +128,7 @@ impl Finding {
     }
 
     /// Searches all files in a tar.
-    fn tar(&mut self, name: &str, stream: &mut dyn Read, depth: u32) -> io::Result<Found> {
+    fn tar(&mut self, name: &str, stream: &mut dyn Read, depth: u32) -> io::Result<FileContent> {
         let mut found = 0;
         for entry in tar::Archive::new(stream).entries()? {
             let entry = entry?;
@@ -141,19 +141,19 @@ impl Finding {
             let inside = format!("{name}:{path}");
             let entry = self.bounded(Box::new(entry) as Box<dyn Read>);
             match self.stream(&inside, entry, depth + 1, false) {
-                Ok(Found::Wasm) => found += 1,
-                Ok(Found::Tar(more)) => found += more,
-                Ok(Found::Other) => {}
+                Ok(FileContent::Wasm) => found += 1,
+                Ok(FileContent::Tar(more)) => found += more,
+                Ok(FileContent::Other) => {}
                 // Only a fault: the next entries may be valid. If the tar itself is damaged, the
                 // next entry is an error, too, and ends the search.
                 Err(error) => self.fault(&inside, &error),
             }
         }
-        Ok(Found::Tar(found))
+        Ok(FileContent::Tar(found))
     }
 
     /// Takes the rest of a stream as an artifact.
-    fn artifact(&mut self, name: &str, stream: impl Read) -> io::Result<Found> {
+    fn artifact(&mut self, name: &str, stream: impl Read) -> io::Result<FileContent> {
         let mut bytes = Vec::new();
         // One byte more than the limit, which tells a longer file from one at the limit.
         stream.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
@@ -171,7 +171,7 @@ impl Finding {
             }
             self.artifacts.push(artifact);
         }
-        Ok(Found::Wasm)
+        Ok(FileContent::Wasm)
     }
 }
 
@@ -214,7 +214,7 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// Content of a file.
-enum Found {
+enum FileContent {
     Wasm,
     /// A tar with this number of artifacts.
     Tar(usize),

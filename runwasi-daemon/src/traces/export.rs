@@ -136,7 +136,7 @@ impl<E: SpanExporter> Exporter<E> {
     async fn send(&mut self, batch: Vec<SpanData>) {
         let number = batch.len();
         // Counted as failed if this future is dropped.
-        let mut sent = Sent { number, fate: SpanFate::Failed };
+        let mut sent = CountedSpans { number, fate: SpanFate::Failed };
         let result = match timeout(self.export.patience, self.exporter.export(batch)).await {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err(format!("no answer within {} s", self.export.patience.as_secs_f32())),
@@ -157,12 +157,12 @@ impl<E: SpanExporter> Exporter<E> {
 }
 
 /// Counts spans with their fate, when it is dropped.
-struct Sent {
+struct CountedSpans {
     number: usize,
     fate: SpanFate,
 }
 
-impl Drop for Sent {
+impl Drop for CountedSpans {
     fn drop(&mut self) {
         spans(self.fate, self.number);
     }

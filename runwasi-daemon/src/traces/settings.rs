@@ -8,7 +8,7 @@ use super::{
     variables::{VariableError, Variables, first, is_true, limit, millis, number, set},
 };
 
-/// What the variables say.
+/// Settings of traces by the variables.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TraceSettings {
     /// The collector.

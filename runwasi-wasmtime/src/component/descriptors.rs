@@ -84,7 +84,7 @@ impl Descriptors {
             count.entries += PART;
             return None;
         }
-        // Those that other tasks of the guest have made during the count, too.
+        // Sockets that other tasks of the guest have made during the count are in it, too.
         Some(self.left(count.sockets + (self.made - made)))
     }
 

@@ -37,7 +37,7 @@ use std::{
 use runwasi_core::{panics, task_limits};
 use tokio::runtime::Handle;
 
-use self::pace::{NEVER, Pace, Seen, Wait};
+use self::pace::{NEVER, Pace, PollState, Wait};
 
 /// Stack size of the thread. It is small, since the thread calls one function.
 const STACK: usize = 64 << 10;
@@ -149,7 +149,7 @@ impl Shared {
             let begun = self.begun();
             let polls = begun.wrapping_sub(before) as usize;
             before = begun;
-            let seen = Seen { timed_out, active: self.active(), polls };
+            let seen = PollState { timed_out, active: self.active(), polls };
             if !*stopping && pace.advance(seen, self.workers.load(Ordering::SeqCst)) {
                 tick();
             }

@@ -61,7 +61,7 @@ pub(super) struct Wait {
 
 /// State of the polls at the end of a wait.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct PollState {
     /// The timeout ended the wait.
     pub(super) timed_out: bool,
     /// Guests being polled.
@@ -88,7 +88,7 @@ impl Pace {
 
     /// Handles the end of the last wait, on a runtime of that many workers. Returns true for a
     /// tick.
-    pub(super) fn advance(&mut self, seen: Seen, workers: usize) -> bool {
+    pub(super) fn advance(&mut self, seen: PollState, workers: usize) -> bool {
         match self.phase {
             Phase::Asleep => {
                 self.phase = Phase::Relaxed;
@@ -197,12 +197,17 @@ mod tests {
     }
 
     /// End of the wait that begins now, and the state at it. Nothing if the wait has no end.
-    fn next(pace: &Pace, load: &Load, now: Duration, workers: usize) -> Option<(Duration, Seen)> {
+    fn next(
+        pace: &Pace,
+        load: &Load,
+        now: Duration,
+        workers: usize,
+    ) -> Option<(Duration, PollState)> {
         let wait = pace.wait(workers);
         let reached = load.reaches(wait.wanted, now).unwrap_or(Duration::MAX);
         let timeout = wait.timeout.map_or(Duration::MAX, |timeout| now + timeout);
         let end = reached.min(timeout);
-        let seen = || Seen {
+        let seen = || PollState {
             timed_out: timeout < reached,
             active: load.at(end),
             polls: load.polls(now, end),

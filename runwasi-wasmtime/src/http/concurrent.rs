@@ -11,7 +11,7 @@ use super::{
     error::Failure,
     guest::Instance,
     instances::Serving,
-    shared::{Found, Job, Making, Place, Runner, Shared},
+    shared::{Admission, Job, Making, Place, Runner, Shared},
 };
 use crate::{component::store::Component, limits, timed_body::TimedBody, trace};
 
@@ -43,8 +43,8 @@ impl Serving {
             self.spawner.spawn(async move { serving.make(&shared, making).await });
         }
         match found {
-            Found::Place(place) => Ok(place),
-            Found::Later(answer) => {
+            Admission::Place(place) => Ok(place),
+            Admission::Later(answer) => {
                 let answer = timeout(self.settings.queue_timeout, answer).await;
                 // An error: there was no place in time, or the server has ended.
                 answer.ok().and_then(Result::ok).unwrap_or(Err(Failure::Busy))

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Version, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use runwasi_core::{lock::Mutex, metrics::http as metrics};
@@ -102,18 +102,8 @@ async fn run(
         let drain = drain.drain().clone();
         move |request: Request<Incoming>| {
             let version = request.version();
-            let activity = activity.clone();
             let answered = handler::answer(serving.clone(), activity.clone(), request);
-            let drain = drain.clone();
-            async move {
-                let mut response = answered.await?;
-                let closes = drain.has_begun() || activity.keeps_body_back();
-                if closes && version != Version::HTTP_2 {
-                    let close = HeaderValue::from_static("close");
-                    response.headers_mut().insert(header::CONNECTION, close);
-                }
-                Ok::<_, Infallible>(response)
-            }
+            with_close(answered, version, activity.clone(), drain.clone())
         }
     };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service_fn(answer)));
@@ -148,6 +138,21 @@ async fn run(
         }
     })
     .await
+}
+
+/// Tells of the close in the head of a response of HTTP/1, if no further request is taken.
+async fn with_close<B>(
+    answered: impl Future<Output = Result<Response<B>, Infallible>>,
+    version: Version,
+    activity: Arc<Activity>,
+    drain: Arc<drain::Drain>,
+) -> Result<Response<B>, Infallible> {
+    let mut response = answered.await?;
+    let closes = drain.has_begun() || activity.keeps_body_back();
+    if closes && version != Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// The two ends that the server gives to a connection.

@@ -1,9 +1,9 @@
 //! Further instances of a server: those for which the pool of its engine has no slot, or which are
 //! beyond the container's share of it, lie in a second pool.
 //!
-//! That pool is made when requests first need it, so a server without many requests at once costs no
-//! more than another guest. Its slots are for requests alone: requests take no slot of a container
-//! that starts.
+//! The second pool is made when requests first need it, so a server without many requests at once
+//! costs no more than another guest. Its slots are for requests alone: requests take no slot of a
+//! container that starts.
 
 use std::sync::Arc;
 

@@ -235,7 +235,7 @@ async fn call_p2(
 }
 
 /// Outcome of the request's body, which the library forwards to a guest that awaits its response's.
-type Sent = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
+type BodyOutcome = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
 
 async fn call_p3(
     service: &Service,
@@ -262,7 +262,7 @@ pub(super) async fn answer_p3(
         let view = store.get().http();
         let (request, sent) = p3::Request::from_http(view.hooks, *request);
         // Boxed: its type would borrow from the store.
-        let sent: Sent = Box::pin(sent);
+        let sent: BodyOutcome = Box::pin(sent);
         wasmtime::error::Ok((view.table.push(request)?, sent))
     })?;
     match service.wasi_http_handler().call_handle(accessor, request).await? {

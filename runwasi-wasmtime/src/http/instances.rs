@@ -267,7 +267,7 @@ impl Serving {
         }
     }
 
-    /// What an instance could not be made for lack of. None if it has failed.
+    /// Failure for lack of room for an instance. Absent if the instance has failed.
     pub(super) fn lack(error: &wasmtime::Error) -> Option<Failure> {
         if error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>() {
             Some(Failure::Busy)

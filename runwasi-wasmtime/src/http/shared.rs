@@ -70,7 +70,7 @@ pub(super) struct Shared {
     running: Arc<Semaphore>,
 }
 
-/// What a request that waits gets.
+/// Answer to a request that waits.
 type Answer = Result<Place, Failure>;
 
 /// An instance, as its requests see it.
@@ -117,7 +117,7 @@ pub(super) struct Place {
     waits: bool,
 }
 
-/// What runs an instance: its requests, and its permit to run.
+/// Runner of an instance: its requests, and its permit to run.
 pub(super) struct Runner {
     instance: Arc<SharedInstance>,
     shared: Arc<Shared>,
@@ -133,7 +133,7 @@ pub(super) struct Making {
 }
 
 /// The way to a place.
-pub(super) enum Found {
+pub(super) enum Admission {
     Place(Place),
     /// All instances are full. The answer comes when a place is free.
     Later(oneshot::Receiver<Answer>),
@@ -158,16 +158,16 @@ impl Shared {
 
     /// Takes a place in the instance with the fewest requests, or queues for one. Gives the right to
     /// make an instance if a further one would have a worker, or if the others are full.
-    pub(super) fn find(self: &Arc<Self>) -> (Found, Option<Making>) {
+    pub(super) fn find(self: &Arc<Self>) -> (Admission, Option<Making>) {
         let mut waiting = self.waiting.lock();
         let (place, wants) = if waiting.is_empty() { self.place() } else { (None, true) };
         let found = place.map_or_else(
             || {
                 let (sender, answer) = oneshot::channel();
                 waiting.push_back(sender);
-                Found::Later(answer)
+                Admission::Later(answer)
             },
-            Found::Place,
+            Admission::Place,
         );
         // Under the lock with which a maker ends: it has seen this request, or another one begins.
         // Relaxed: flags that publish no other memory.
@@ -201,7 +201,7 @@ impl Shared {
     fn serve_waiting(self: &Arc<Self>) {
         loop {
             let mut waiting = self.waiting.lock();
-            // Those whose clients have gone.
+            // Their clients have gone.
             while waiting.front().is_some_and(oneshot::Sender::is_closed) {
                 waiting.pop_front();
             }

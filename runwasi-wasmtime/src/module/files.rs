@@ -78,13 +78,13 @@ pub(super) enum Waited {
 }
 
 /// A directory of the guest, for one call.
-pub(super) struct Found {
+pub(super) struct GuestDirectory {
     entry: u32,
     /// A copy of its description.
     pub(super) directory: Dir,
 }
 
-impl Found {
+impl GuestDirectory {
     /// The directory for a call with a path.
     pub(super) fn place(&self, roots: &Roots) -> Place {
         Place::new(self.directory.clone(), roots.clone())
@@ -120,12 +120,14 @@ impl FileTable {
         &mut self,
         wasi: &mut WasiP1Ctx,
         descriptor: i32,
-    ) -> wasmtime::Result<Result<Found, i32>> {
+    ) -> wasmtime::Result<Result<GuestDirectory, i32>> {
         let Some(&entry) = self.entries(wasi)?.get(&descriptor.cast_unsigned()) else {
             return Ok(Err(BADF));
         };
         Ok(match wasi.ctx().table.get(&key(entry))? {
-            Descriptor::Dir(directory) => Ok(Found { entry, directory: directory.clone() }),
+            Descriptor::Dir(directory) => {
+                Ok(GuestDirectory { entry, directory: directory.clone() })
+            }
             Descriptor::File(_) => Err(NOTDIR),
         })
     }
@@ -148,7 +150,7 @@ impl FileTable {
         &mut self,
         wasi: &mut WasiP1Ctx,
         descriptor: i32,
-        directory: &Found,
+        directory: &GuestDirectory,
         opened: OpenedFile,
         flags: i32,
     ) -> wasmtime::Result<Result<u32, i32>> {
@@ -219,7 +221,7 @@ impl FileTable {
     pub(super) fn listing(
         &mut self,
         descriptor: i32,
-        found: &Found,
+        found: &GuestDirectory,
         cookie: u64,
     ) -> io::Result<Listing> {
         match self.take_listing(descriptor) {

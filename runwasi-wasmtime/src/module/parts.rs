@@ -202,7 +202,7 @@ impl Transfer {
     }
 }
 
-/// What makes a call.
+/// Target of a call.
 enum Target {
     /// A standard stream, also by its name; true if the guest waits for it.
     Stream(Standard, bool),

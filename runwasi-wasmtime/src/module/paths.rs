@@ -194,7 +194,7 @@ async fn path_readlink(
     let place = place(&mut caller, fd)?;
     let path = text(&mut caller, path, length)?;
     let target = place.read_link(&path).await?;
-    // What does not fit is cut, as `readlink(2)` does it.
+    // Cut to the buffer, as `readlink(2)` does it.
     let fits = target.len().min(size.cast_unsigned() as usize);
     let (mut memory, _) = enter(&mut caller)?;
     write(&mut memory, buffer, &target.as_bytes()[..fits])?;

@@ -10,7 +10,7 @@
 //! The predecessor of preview 1, `wasi_unstable`, has the same signatures and numbers, except for
 //! the structures of `poll_oneoff` ([`super::poll`]).
 
-use runwasi_core::open::{How, Synchronized};
+use runwasi_core::open::{OpenHow, Synchronized};
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
 use wasmtime_wasi::{
     I32Exit,
@@ -120,7 +120,7 @@ fn request(lookup: i32, how: i32, rights: i64, inheriting: i64, flags: i32) -> O
         && flags & !0x1f == 0
         && (rights | inheriting) & !RIGHTS == 0;
     known.then_some(Request {
-        how: How {
+        how: OpenHow {
             follow: lookup & 1 != 0,
             create: how & 1 != 0,
             exclusive: how & 1 << 2 != 0,

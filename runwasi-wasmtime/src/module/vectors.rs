@@ -36,7 +36,7 @@ impl Vectors {
                 continue;
             }
             read(memory, start.cast_signed(), length as usize).ok_or_else(outside)?;
-            // What is beyond is left to the guest's next call.
+            // The rest is left to the guest's next call.
             let length = length.min(MOST - found.length);
             found.length += length;
             match found.first {

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Empty};
 use runwasi_core::lock::Mutex;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-/// What is needed to send a request again.
+/// Parts of a request that are needed to send it again.
 pub(super) struct Again {
     method: Method,
     uri: Uri,

@@ -129,7 +129,7 @@ impl<'a> Names<'a> {
 /// An element of DER, without its type.
 struct Element<'a> {
     content: &'a [u8],
-    /// What follows it.
+    /// Bytes behind it.
     rest: &'a [u8],
 }
 

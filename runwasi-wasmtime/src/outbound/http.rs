@@ -65,7 +65,7 @@ const BODY_CHUNK: usize = 64 << 10;
 
 /// Future with the outcome of the exchange, for the library.
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
-type Sent = (Response<WasiBody>, Done);
+type Exchange = (Response<WasiBody>, Done);
 
 impl WasiHttpHooks for Outbound {
     fn send_request(
@@ -74,7 +74,7 @@ impl WasiHttpHooks for Outbound {
         options: Option<RequestOptions>,
         // The library's own implementation ignores it, too.
         _done: Done,
-    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+    ) -> Box<dyn Future<Output = Result<Exchange, Error>> + Send> {
         let span = trace::of_outgoing(&mut request, self.parent.as_ref());
         let request = request.map(|body| self.ended.guard(body).boxed_unsync());
         Box::new(send(self.clone(), (request, span), options.unwrap_or_default()))
@@ -98,7 +98,7 @@ async fn send(
     outbound: Outbound,
     request: (Request<WasiBody>, Span),
     options: RequestOptions,
-) -> Result<Sent, Error> {
+) -> Result<Exchange, Error> {
     let (answer, answered) = oneshot::channel();
     let context = outbound.context.clone();
     context.spawn(serve(outbound, request, options, answer));
@@ -111,7 +111,7 @@ async fn serve(
     outbound: Outbound,
     (request, mut span): (Request<WasiBody>, Span),
     options: RequestOptions,
-    mut answer: oneshot::Sender<Result<Sent, Error>>,
+    mut answer: oneshot::Sender<Result<Exchange, Error>>,
 ) {
     let exchanged = select! {
         exchanged = exchange(&outbound, request, &options) => exchanged,

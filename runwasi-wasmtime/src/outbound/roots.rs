@@ -65,7 +65,7 @@ impl Named {
         &self,
         rootfs: &Rootfs,
     ) -> Result<Option<Vec<CertificateDer<'static>>>, String> {
-        let mut found = Found { rootfs, certificates: Vec::new(), left: MAX_BYTES };
+        let mut found = CertificateReader { rootfs, certificates: Vec::new(), left: MAX_BYTES };
         if *self != Self::default() {
             if let Some(file) = &self.file {
                 found.file(file)?;
@@ -83,14 +83,14 @@ impl Named {
     }
 }
 
-struct Found<'a> {
+struct CertificateReader<'a> {
     rootfs: &'a Rootfs,
     certificates: Vec<CertificateDer<'static>>,
     /// Bytes that may still be read.
     left: u64,
 }
 
-impl Found<'_> {
+impl CertificateReader<'_> {
     fn exists(&self, path: &Path) -> Result<bool, String> {
         match self.rootfs.open(path) {
             Ok(_) => Ok(true),

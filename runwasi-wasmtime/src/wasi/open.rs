@@ -8,7 +8,7 @@ use std::{fs::File, io, sync::Arc};
 
 use runwasi_core::{
     InstanceSpec,
-    open::{self, DSYNC, How, Opened, Synchronized},
+    open::{self, DSYNC, OpenHow, Opened, Synchronized},
     paths::Start,
 };
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -30,7 +30,7 @@ pub(crate) fn open_at_start(spec: &InstanceSpec) -> u32 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Request {
     /// Flags for the kernel. Reading is added unless the file is opened for writing.
-    pub(crate) how: How,
+    pub(crate) how: OpenHow,
     /// Refuse anything but a directory.
     pub(crate) directory: bool,
 }
@@ -100,7 +100,7 @@ pub(crate) fn synchronized(file: &File) -> io::Result<Synchronized> {
     })
 }
 
-fn mode(how: How) -> OpenMode {
+fn mode(how: OpenHow) -> OpenMode {
     let mut mode = OpenMode::empty();
     mode.set(OpenMode::READ, how.read);
     mode.set(OpenMode::WRITE, how.write);

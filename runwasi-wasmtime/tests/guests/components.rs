@@ -214,7 +214,7 @@ async fn a_function_of_a_component_is_called_by_its_name() -> Result {
 }
 
 #[tokio::test]
-async fn a_component_that_imports_what_nobody_has_is_refused_with_its_name() -> Result {
+async fn component_with_an_unknown_import_is_refused_with_its_name() -> Result {
     let bed = Bed::new(10).await?;
     let component = r#"(component (import "my:own/thing@1.0.0" (instance (export "f" (func))))
         (core module $m (func (export "go"))) (core instance $i (instantiate $m))

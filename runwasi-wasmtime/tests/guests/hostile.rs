@@ -37,7 +37,7 @@ async fn a_module_whose_start_function_never_ends_is_running_and_can_be_killed()
 }
 
 #[tokio::test]
-async fn a_trap_of_a_guest_whose_full_stderr_nobody_reads_is_134_all_the_same() -> Result {
+async fn trap_of_a_guest_with_unread_stderr_is_134() -> Result {
     let bed = Bed::new(10).await?;
     // As much as a pipe holds, to the byte: the story of the trap finds no room.
     let module = r#"(module

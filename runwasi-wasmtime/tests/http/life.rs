@@ -122,7 +122,7 @@ async fn under_way(address: SocketAddr, path: &str) -> Result<(u16, usize)> {
 }
 
 #[tokio::test]
-async fn sigterm_lets_requests_finish_and_closes_what_is_idle() -> Result {
+async fn sigterm_lets_requests_finish_and_closes_idle_connections() -> Result {
     let bed = Bed::new().await?;
     for guest in [APP, P3] {
         let server = bed.serve(guest).await?;
@@ -222,7 +222,7 @@ async fn further_request_is_answered(server: Served, slow_body: &str) -> Result<
 }
 
 #[tokio::test]
-async fn every_polite_signal_drains_and_others_do_what_they_always_do() -> Result {
+async fn sigint_sigquit_and_sigterm_drain_and_others_have_their_default() -> Result {
     const SIGHUP: u32 = 1;
     let bed = Bed::new().await?;
     for (signal, status) in [(2, 0), (3, 0), (SIGTERM, 0), (SIGHUP, 128 + SIGHUP)] {

@@ -328,7 +328,7 @@ async fn closes(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> Result
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_say_what_it_wants_is_left() -> Result {
+async fn client_without_a_head_in_time_is_disconnected() -> Result {
     let bed = Bed::new().await?;
     let setup = bed
         .setup("c", APP)?

@@ -236,7 +236,7 @@ async fn headers_status_and_method_are_passed_on() -> Result {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_and_hurts_nobody() -> Result {
+async fn malformed_request_is_refused_alone() -> Result {
     let bed = Bed::new().await?;
     let server = bed.serve(APP).await?;
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000));

@@ -10,6 +10,7 @@ mod messages;
 mod references;
 mod settings;
 mod source;
+mod test_programs;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -32,6 +33,7 @@ Run it in the project's root. Without CHECK, all are made:
   language     figures of comments and code lines, with their bounds; --list shows the lines
   references   files, headings and modules that the documentation names and that are not there
   messages     messages that docs/troubleshooting.md quotes and that no program has
+  tests        test programs that CONTRIBUTING.md does not list
   settings     docs/settings-reference.md, which is generated from the sources; --write renews it
 ";
 
@@ -53,6 +55,7 @@ enum Check {
     Language,
     References,
     Messages,
+    Tests,
     Settings,
 }
 
@@ -83,6 +86,7 @@ impl Options {
                 Value(check) if check == "language" => options.checks.push(Check::Language),
                 Value(check) if check == "references" => options.checks.push(Check::References),
                 Value(check) if check == "messages" => options.checks.push(Check::Messages),
+                Value(check) if check == "tests" => options.checks.push(Check::Tests),
                 Value(check) if check == "settings" => options.checks.push(Check::Settings),
                 Value(other) => bail!("{other:?} is not a check\n{USAGE}"),
                 _ => return Err(argument.unexpected().into()),
@@ -116,6 +120,9 @@ fn run(options: &Options, root: &Path, out: &mut impl Write) -> Result<bool> {
     }
     if options.makes(Check::Messages) {
         passes &= check_messages(root, out)?;
+    }
+    if options.makes(Check::Tests) {
+        passes &= check_tests(root, out)?;
     }
     if options.makes(Check::Settings) {
         passes &= check_settings(root, options.write, out)?;
@@ -168,6 +175,15 @@ fn check_messages(root: &Path, out: &mut impl Write) -> Result<bool> {
     Ok(unknown.is_empty())
 }
 
+fn check_tests(root: &Path, out: &mut impl Write) -> Result<bool> {
+    let unlisted = test_programs::unlisted(root)?;
+    for program in &unlisted {
+        writeln!(out, "{}: not in the tables of CONTRIBUTING.md", program.display())?;
+    }
+    writeln!(out, "tests      {} programs that are not listed, at most 0", unlisted.len())?;
+    Ok(unlisted.is_empty())
+}
+
 fn check_settings(root: &Path, write: bool, out: &mut impl Write) -> Result<bool> {
     let outdated = settings::outdated(root)?;
     if let Some(document) = outdated.as_ref().filter(|_| write) {
@@ -206,7 +222,7 @@ mod tests {
         (passes, String::from_utf8(out).unwrap())
     }
 
-    /// What the checks `messages` and `settings` read.
+    /// The documents that the checks `messages`, `tests` and `settings` read.
     fn write_documents(root: &Path) {
         let settings =
             "//! Settings.\n\nstruct Settings {\n    /// A.\n    #[arg(long)]\n    a: u32,\n}\n";
@@ -218,6 +234,7 @@ mod tests {
         for (name, text) in [
             ("docs/settings-reference.md", reference),
             ("docs/troubleshooting.md", ""),
+            ("CONTRIBUTING.md", ""),
             ("packaging/containerd-wasmtimed.toml", "a = 1\n"),
             ("runwasi-daemon/src/config/settings.rs", settings),
             ("runwasi-wasmtime/src/settings.rs", settings),
@@ -250,7 +267,7 @@ mod tests {
     fn clean_project_passes_all_checks() {
         let (passes, out) = checked(&[], "use std::io;\n");
         assert!(passes, "{out}");
-        for check in ["circles ", "reasons ", "references ", "messages ", "settings "] {
+        for check in ["circles ", "reasons ", "references ", "messages ", "tests ", "settings "] {
             assert!(out.contains(check), "{out}");
         }
     }

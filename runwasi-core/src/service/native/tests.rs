@@ -319,7 +319,7 @@ async fn exit_that_was_told_outlives_the_native_runtime() {
     assert_eq!(state.status, "STOPPED");
     assert_eq!(state.exit_status, 3);
     assert_eq!(bed.client.delete(&bed.id).await.unwrap().1, 3);
-    // What is left of the container has gone before the answer.
+    // The rest of the container has gone before the answer.
     assert_eq!(bed.played.commands(), ["start", "delete"]);
     assert_eq!(bed.harness.events().summary(), [format!("deleted {} 3", bed.id)]);
     bed.end().await;

@@ -5,7 +5,7 @@
 //!                          keys ──▶   │
 //! ```
 //!
-//! What is decided is in [`model`], what is drawn in [`view`]; both have no effects. A daemon that
+//! Decisions are in [`model`], the drawing is in [`view`]; both have no effects. A daemon that
 //! does not answer delays the samples, not the keys.
 
 mod keys;

@@ -7,7 +7,7 @@
 //! component blocks this thread: `poll` of p2 and the clocks of both previews wait as futures. (A
 //! component adapted from preview 1 has the adapter's `poll_oneoff`, which calls `poll` of p2.)
 
-use runwasi_core::open::{How, Synchronized};
+use runwasi_core::open::{OpenHow, Synchronized};
 use wasmtime::{
     StoreContextMut,
     component::{Accessor, Linker, Resource},
@@ -53,7 +53,7 @@ macro_rules! request {
     ($version:ident: $lookup:expr, $how:expr, $flags:expr) => {{
         use $version::{DescriptorFlags, OpenFlags, PathFlags};
         Request {
-            how: How {
+            how: OpenHow {
                 follow: $lookup.contains(PathFlags::SYMLINK_FOLLOW),
                 create: $how.contains(OpenFlags::CREATE),
                 exclusive: $how.contains(OpenFlags::EXCLUSIVE),

@@ -2,7 +2,7 @@
 
 use wasmtime::{
     AsContextMut, StoreContextMut,
-    component::{Lift, Linker, Resource, ResourceType, WasmList},
+    component::{Lift, Linker, LinkerInstance, Resource, ResourceType, WasmList},
 };
 use wasmtime_wasi::WasiView;
 
@@ -123,6 +123,32 @@ fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
         }
         Ok((Ok(component.ctx().table.push(Bucket(identifier))?),))
     })?;
+    link_values(&mut store)?;
+    store.func_wrap(
+        "[method]bucket.delete",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            with(store, &bucket, |data, name| {
+                data.delete(name, &key);
+                Ok(())
+            })
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.exists",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            with(store, &bucket, |data, name| Ok(data.get(name, &key).is_some()))
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.list-keys",
+        |store, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
+            with(store, &bucket, |data, name| Ok(data.keys(name, cursor)))
+        },
+    )
+}
+
+/// The methods that copy values, which may be long.
+fn link_values(store: &mut LinkerInstance<'_, Component>) -> wasmtime::Result<()> {
     store.func_wrap_async(
         "[method]bucket.get",
         |store, (bucket, key): (Resource<Bucket>, String)| {
@@ -144,27 +170,6 @@ fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
                 let value = copied(&mut store, &value).await;
                 with(store, &bucket, |data, name| data.set(name, key, value))
             })
-        },
-    )?;
-    store.func_wrap(
-        "[method]bucket.delete",
-        |store, (bucket, key): (Resource<Bucket>, String)| {
-            with(store, &bucket, |data, name| {
-                data.delete(name, &key);
-                Ok(())
-            })
-        },
-    )?;
-    store.func_wrap(
-        "[method]bucket.exists",
-        |store, (bucket, key): (Resource<Bucket>, String)| {
-            with(store, &bucket, |data, name| Ok(data.get(name, &key).is_some()))
-        },
-    )?;
-    store.func_wrap(
-        "[method]bucket.list-keys",
-        |store, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
-            with(store, &bucket, |data, name| Ok(data.keys(name, cursor)))
         },
     )
 }

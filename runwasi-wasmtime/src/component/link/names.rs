@@ -50,11 +50,11 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
 
 /// A started p2 lookup.
 enum Lookup {
-    Running(oneshot::Receiver<Found>),
+    Running(oneshot::Receiver<LookupResult>),
     Done(Result<vec::IntoIter<IpAddr>, LookupError>),
 }
 
-type Found = Result<Vec<IpAddr>, LookupError>;
+type LookupResult = Result<Vec<IpAddr>, LookupError>;
 
 impl Lookup {
     fn poll(

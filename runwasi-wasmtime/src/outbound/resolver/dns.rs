@@ -65,7 +65,7 @@ pub(crate) async fn ask(
     family: Family,
     config: &ResolverConfig,
 ) -> Result<Answer, DnsError> {
-    let question = Asked::new(name, family)?;
+    let question = EncodedQuery::new(name, family)?;
     let server = server.address(network)?;
     let asking = async {
         // A truncated answer by UDP is asked for again by TCP (RFC 7766).
@@ -81,12 +81,12 @@ pub(crate) async fn ask(
 }
 
 /// A query, encoded.
-struct Asked {
+struct EncodedQuery {
     query: Query,
     message: Vec<u8>,
 }
 
-impl Asked {
+impl EncodedQuery {
     fn new(name: &str, family: Family) -> Result<Self, DnsError> {
         // Random: an attacker without a view of the query has to guess it.
         let query = Query::new(random_id()?, name, family).ok_or(DnsError::BadName)?;
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_missing_name_an_empty_answer_and_a_failure_differ() {
-        let asked = Asked::new("a.test", Family::V4).unwrap();
+        let asked = EncodedQuery::new("a.test", Family::V4).unwrap();
         let answered = |code: u8| {
             let mut message = asked.message.clone();
             message[2] |= 0x80;
