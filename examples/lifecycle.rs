@@ -3,7 +3,10 @@
 //!
 //! Run with: `cargo run --release --bin lifecycle`
 
-use std::time::{Duration, Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use runwasi_core::testing::Harness;
@@ -12,8 +15,16 @@ use runwasi_wasmtime::{Settings, WasmtimeEngine};
 const SPIN: &str = r#"(module (func (export "_start") (loop (br 0))))"#;
 const SIGKILL: u32 = 9;
 
+fn main() -> Result<ExitCode> {
+    // First of all: modules are compiled by this program in another process.
+    match runwasi_wasmtime::answer_as_compiler() {
+        Some(end) => Ok(end),
+        None => show(),
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+async fn show() -> Result<ExitCode> {
     let harness =
         Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::default() })?)?;
     let containerd = harness.client().await?;
@@ -61,5 +72,5 @@ async fn main() -> Result<()> {
         () = printing => {}
     }
     harness.stop().await;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

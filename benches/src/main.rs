@@ -3,11 +3,12 @@
 //! - `options`: the command line.
 //! - `interrupt`: two OS processes, so that an interrupted run cleans up as well.
 //! - `ctr_run`, `memory`, `thin_start`, `pods`, `rate`, `exec`, `output`, `compute`, `scheduling`, `density`, `large`,
-//!   `http`, `clients`, `files`, `sleep`, `attacks`: the benchmarks.
+//!   `http`, `watch`, `clients`, `files`, `sleep`, `attacks`: the benchmarks.
 //!   Each is one function from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
 //! - `peers`: programs of others to compare with.
 //! - `subject`: what `ctr` starts containers with: ours, an earlier build's, peers.
 //! - `fake_containerd`: containerd, played by this program.
+//! - `scraper`: a reader of metrics.
 //! - `processes`: what the OS processes of a pod use.
 //! - `levels`: what one OS process holds.
 //! - `stats`: medians and intervals.
@@ -51,12 +52,14 @@ mod ratios;
 mod results;
 mod scale;
 mod scheduling;
+mod scraper;
 mod sleep;
 mod soak;
 mod stats;
 mod subject;
 mod targets;
 mod thin_start;
+mod watch;
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -73,7 +76,7 @@ use crate::results::Row;
 type Measure = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// The benchmarks by their names for `--only`, in the order they run.
-pub(crate) const BENCHMARKS: [(&str, Measure); 16] = [
+pub(crate) const BENCHMARKS: [(&str, Measure); 17] = [
     ("ctr_run", ctr_run::measure),
     ("memory", memory::measure),
     ("thin_start", thin_start::measure),
@@ -86,6 +89,7 @@ pub(crate) const BENCHMARKS: [(&str, Measure); 16] = [
     ("density", density::measure),
     ("large", large::measure),
     ("http", http::measure),
+    ("watch", watch::measure),
     ("clients", clients::measure),
     ("files", files::measure),
     ("sleep", sleep::measure),

@@ -21,7 +21,7 @@ usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR] [--peer
        runwasi-bench --soak N | --scale N | --chaos SECONDS [--only NAME[,NAME...]]
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, pods,
-                rate, exec, output, compute, scheduling, density, large, http, clients, files, sleep, attacks;
+                rate, exec, output, compute, scheduling, density, large, http, watch, clients, files, sleep, attacks;
                 attacks/NAME is one attack, http/NAME one part of http: hello, p3-hello, p3-shared-hello, wait, p3-wait,
                 p3-shared-wait, body, get, p3-get, log, rate/NAME one part of rate: lives, before, cost); default all
   --before DIR  directory with the programs of an earlier build, which ctr_run, memory, thin_start, rate, density,
@@ -239,7 +239,7 @@ mod tests {
         let options = parsed(&[]).unwrap().unwrap();
         assert_eq!((options.rounds, options.runtimes.as_slice()), (50, &RUNTIMES[..]));
         let all = "ctr_run memory thin_start pods rate exec output compute scheduling density large http \
-            clients files sleep attacks";
+            watch clients files sleep attacks";
         assert_eq!(options.benchmarks.join(" "), all);
     }
 

@@ -210,9 +210,9 @@ impl Daemon {
         let sandbox =
             if origin.managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };
         let Origin { namespace, group, .. } = origin;
-        tracing::info!(%namespace, sandbox = %group, pid = sandbox.pid(), "sandbox created");
-        self.journal.note_sandbox("sandbox", &namespace, &group);
         let served = Arc::new(ServedSandbox { sandbox, namespace, group, own, record, times });
+        tell(&served, "created");
+        self.journal.note_sandbox("sandbox", &served.namespace, &served.group);
         self.served.fetch_add(1, Ordering::SeqCst);
         self.tasks.spawn(self.clone().serve(listener, served.clone()));
         lives::took_since(Phase::Sandbox, begun);
@@ -279,11 +279,7 @@ impl Daemon {
         if served.own.as_ref().is_some_and(|own| !own.is_removed()) {
             self.remove(&served, SocketFile::remove_left).await;
         }
-        tracing::info!(
-            namespace = %served.namespace,
-            sandbox = %served.group,
-            "sandbox ended"
-        );
+        tell(&served, "ended");
         self.journal.note_sandbox("gone", &served.namespace, &served.group);
         self.reclaim.sandbox_ended();
         self.served.fetch_sub(1, Ordering::SeqCst);
@@ -511,6 +507,18 @@ fn refused(request: &CreateRequest, error: &DaemonError) {
         reason = %error,
         "sandbox refused"
     );
+}
+
+/// Tells of a sandbox. One that containerd does not manage has no life but that of its containers,
+/// whose lines name it.
+fn tell(served: &ServedSandbox, event: &str) {
+    let ServedSandbox { sandbox, namespace, group, .. } = served;
+    let pid = sandbox.pid();
+    if sandbox.is_managed() {
+        tracing::info!(target: observe::TARGET, %namespace, sandbox = %group, pid, "sandbox {event}");
+    } else {
+        tracing::debug!(target: observe::TARGET, %namespace, sandbox = %group, pid, "sandbox {event}");
+    }
 }
 
 /// Calls [`Daemon::stop_if_done`] when it is dropped.

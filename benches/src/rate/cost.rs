@@ -3,26 +3,19 @@
 //! Two daemons in turns: one that logs each life and one that logs nothing, one that is scraped and one without metrics.
 //! CPU time, since the rate of a machine with other work differs by more from round to round than what is looked for.
 
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
-use std::time::Duration;
-
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use runwasi_tests::daemon::Settings;
-use runwasi_tests::exposition::Scrape;
 use runwasi_tests::http;
 
 use super::{PLANS, Round, pairs};
 use crate::fake_containerd::FakeContainerd;
 use crate::options::short;
 use crate::results::Row;
+use crate::scraper::Scraper;
 use crate::{Bench, stats};
 
 /// The most that either may add, in percent.
 const GOAL: f64 = 3.0;
-
-/// Time between two scrapes. Prometheus scrapes every 15 s or less often.
-const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the lines of each life add.
 pub(super) fn of_log(bench: &Bench) -> Result<Row> {
@@ -36,17 +29,9 @@ pub(super) fn of_scrapes(bench: &Bench) -> Result<Row> {
     bench.say("rate: a daemon whose metrics are scraped beside one without them")?;
     let address = http::address();
     let served = Settings::default().flags(["--metrics-address", &address.to_string()]);
-    let (over, wait) = channel::<()>();
-    let scraper = thread::spawn(move || {
-        // The sender never sends: the end of the wait is its drop.
-        while wait.recv_timeout(SCRAPE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            // An error: the daemon does not serve yet, or no longer.
-            drop(Scrape::of(address));
-        }
-    });
+    let scraper = Scraper::start(address);
     let median = cost(bench, served, Settings::default());
-    drop(over);
-    scraper.join().map_err(|_| anyhow!("the scraper panicked"))?;
+    drop(scraper);
     Ok(row("rate_scrape_cost", median?))
 }
 

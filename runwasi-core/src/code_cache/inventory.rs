@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::store::{
-    EXTENSION, TEMPORARY, UncheckedFile, is_modified_at, last_use, remove_abandoned,
+    EXTENSION, TEMPORARY, UncheckedFile, check_directory, is_modified_at, last_use,
+    remove_abandoned,
 };
 
 /// A file with compiled code.
@@ -33,6 +34,8 @@ pub struct CachedCode {
 /// Content of a code cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
+    /// The directory.
+    pub directory: PathBuf,
     /// Compiled code, the most recently used first.
     pub code: Vec<CachedCode>,
     /// Files of compilations under way, or of processes that were killed.
@@ -42,7 +45,7 @@ pub struct Inventory {
 impl Inventory {
     /// Lists the directory.
     pub fn of(directory: &Path) -> io::Result<Self> {
-        let mut inventory = Self::default();
+        let mut inventory = Self { directory: directory.to_owned(), ..Self::default() };
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             // Another process may have removed the file.
@@ -68,6 +71,11 @@ impl Inventory {
             }
             _ => {}
         }
+    }
+
+    /// Checks owner and mode of the directory. Code in another one is neither loaded nor kept.
+    pub fn check_directory(&self) -> io::Result<()> {
+        check_directory(&self.directory)
     }
 
     /// Sum of the sizes.
@@ -136,6 +144,8 @@ fn names(path: &Path) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::{code_cache::store::CodeCache, digest::Digest};
 
@@ -209,6 +219,20 @@ mod tests {
         assert!(listed.verify().unwrap(), "the new one is right");
         assert!(!listed.remove().unwrap(), "it was replaced");
         assert!(cache.get("key-1", &digest).is_some());
+    }
+
+    #[test]
+    fn directory_that_others_could_write_is_refused_as_by_the_cache_itself() {
+        let (parent, directory) = filled(&[b"code"]);
+        let check = |directory: &Path| Inventory::of(directory).unwrap().check_directory();
+        check(&directory).unwrap();
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(&directory, &link).unwrap();
+        assert!(check(&link).is_err() && CodeCache::open(&link, 1 << 20).is_err());
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        let refused = check(&directory).unwrap_err().to_string();
+        assert!(refused.contains("with mode 0700"), "{refused}");
+        assert!(CodeCache::open(&directory, 1 << 20).is_err());
     }
 
     #[test]

@@ -335,6 +335,11 @@ impl Drop for CompileLock {
 pub(super) fn own_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // `recursive` accepts an existing directory or a link to one, of any owner and mode.
+    check_directory(directory)
+}
+
+/// Refuses a directory that is open to other users, is another user's, or is a link.
+pub(super) fn check_directory(directory: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(directory)?;
     if !metadata.is_dir()
         || metadata.uid() != rustix::process::geteuid().as_raw()

@@ -30,7 +30,7 @@ use crate::{artifact::Artifact, settings::RawSettings};
 /// | [`file_threads`](Self::file_threads) | container, control runtime | `Create`, after `prepare` | no effect |
 /// | [`precompile`](Self::precompile) | command `precompile` | before any guest | cancels the wait |
 /// | [`release_unused`](Self::release_unused) | daemon, blocking pool | guests have ended | not async |
-/// | [`pools`](Self::pools), [`kept_code`](Self::kept_code) | daemon, blocking pool | scrape of the metrics | not async |
+/// | [`pools`](Self::pools), [`kept_code`](Self::kept_code) | daemon or shim, blocking pool | scrape of the metrics | not async |
 ///
 /// The engine itself is dropped at the end of the OS process, after its last instance, or never:
 /// a shim that is killed drops nothing.
@@ -111,16 +111,16 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Bounded resources that all guests share, for the metrics.
     ///
-    /// Called by the node daemon on the blocking pool, at each scrape. The names must be the same
-    /// each time. The default implementation has none.
+    /// Called by the node daemon, and by a shim that serves metrics, on the blocking pool, at each
+    /// scrape. The names must be the same each time. The default implementation has none.
     fn pools(&self) -> Vec<Pool> {
         Vec::new()
     }
 
     /// Compiled code on disk, for the metrics.
     ///
-    /// Called by the node daemon on the blocking pool, at each scrape. It may block. The default
-    /// implementation keeps none.
+    /// Called by the node daemon, and by a shim that serves metrics, on the blocking pool, at each
+    /// scrape. It may block. The default implementation keeps none.
     fn kept_code(&self) -> Option<KeptCode> {
         None
     }
@@ -144,7 +144,7 @@ pub struct KeptCode {
     pub files: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// The size that they may have.
+    /// The size that they may have, in bytes.
     pub limit: u64,
 }
 

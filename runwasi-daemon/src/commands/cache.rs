@@ -40,6 +40,8 @@ pub(super) fn run(settings: &Settings, command: &CacheCommand) -> Result<ExitCod
             return Ok(code(&faults));
         }
         CacheCommand::Verify { remove } => {
+            // In a directory that is not trusted no file is used, whatever is in it.
+            inventory.check_directory().map_err(|error| CommandError::Other(error.to_string()))?;
             let (good, faults) = verify(&inventory, *remove);
             print(&format!("{good} files are usable, {} are not\n", faults.len()))?;
             return Ok(code(&faults));
@@ -200,7 +202,7 @@ mod tests {
 
     #[test]
     fn list_shows_key_size_and_digest() {
-        let inventory = Inventory { code: vec![code("a", 2048, 1)], temporary: Vec::new() };
+        let inventory = Inventory { code: vec![code("a", 2048, 1)], ..Inventory::default() };
         let table = table(&inventory);
         assert!(table.starts_with("ENGINE  SIZE"), "{table}");
         assert!(table.contains("sha256:a") && table.ends_with("1 files, 2.0 KiB\n"), "{table}");

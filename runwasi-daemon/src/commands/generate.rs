@@ -52,10 +52,13 @@ fn pages(definitions: &Command, version: &str) -> io::Result<Vec<(String, Vec<u8
     // The first is the program's; a command comes with the name of its page.
     while let Some(command) = open.pop() {
         let name = command.get_name().to_owned();
+        let words = command.get_bin_name().unwrap_or(&name).to_owned();
         let visible = command.get_subcommands().filter(|inner| !inner.is_hide_set());
         for inner in visible {
             let named = inner.clone().name(format!("{name}-{}", inner.get_name()));
-            open.push(named.version(version.to_owned()));
+            // In the synopsis as it is typed. The version is in the page alone: no command has its flag.
+            let typed = named.bin_name(format!("{words} {}", inner.get_name()));
+            open.push(typed.version(version.to_owned()).disable_version_flag(true));
         }
         let source = format!("{} {version}", root.get_name());
         let man = Man::new(command).title(name.to_uppercase()).section(SECTION);
@@ -69,6 +72,8 @@ fn pages(definitions: &Command, version: &str) -> io::Result<Vec<(String, Vec<u8
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::{config, identity::TEST, subcommands};
 
@@ -85,6 +90,35 @@ mod tests {
             pages.iter().find(|(name, _)| name == "containerd-wasmtimed-list.8").unwrap();
         let list = String::from_utf8_lossy(list);
         assert!(list.contains("List the sandboxes") && list.contains("1.2.3"), "{list}");
+    }
+
+    /// The flags in the synopsis and in the options of a page, which are bold.
+    fn flags(page: &str) -> BTreeSet<String> {
+        let bold = page.lines().filter(|line| line.starts_with("\\fB"));
+        let plain =
+            bold.map(|line| line.replace("\\-", "-").replace("\\fB", " ")).collect::<String>();
+        let words = plain.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn pages_have_the_commands_as_they_are_typed_and_no_flag_that_is_refused() {
+        let definitions = config::definitions(&TEST);
+        let pages = pages(&definitions, "1.2.3").unwrap();
+        for (name, page) in &pages {
+            let page = String::from_utf8_lossy(page);
+            let words = name.trim_start_matches("containerd-wasmtimed").trim_end_matches(".8");
+            let words: Vec<_> = words.split('-').filter(|word| !word.is_empty()).collect();
+            let typed = ["containerd\\-wasmtimed", &words.join(" ")].join(" ");
+            let synopsis = format!(".SH SYNOPSIS\n\\fB{}\\fR", typed.trim_end());
+            assert!(page.contains(&synopsis), "{synopsis}: {page}");
+            let command = words.iter().fold(&definitions, |command, word| {
+                command.find_subcommand(word).unwrap_or_else(|| panic!("{name}"))
+            });
+            let known = command.get_arguments().filter_map(|arg| arg.get_long());
+            let known = known.chain(["help"]).map(|flag| format!("--{flag}")).collect();
+            assert_eq!(flags(&page), known, "{name}");
+        }
     }
 
     #[test]

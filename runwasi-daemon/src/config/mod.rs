@@ -155,11 +155,13 @@ impl Reader<'_> {
 
     /// The socket for a request to daemons.
     fn socket(&mut self) -> Result<PathBuf, SettingsError> {
-        // A file that is just being edited must not keep others from asking a daemon they can name.
-        if self.line.value("--socket").is_some() {
-            return Ok(self.line.over(&mut self.parser, &[])?.socket);
-        }
-        Ok(self.settings()?.socket)
+        // No other setting counts: a wrong one must not hide a daemon that runs, nor fail its probe.
+        // And a file that is just being edited is not read if another source names the socket.
+        let variables = self.words_of("socket")?;
+        let is_named = self.line.value("--socket").is_some() || !variables.is_empty();
+        let mut file = if is_named { RawSettings::default() } else { self.file.read()? };
+        file.entries.retain(|entry| entry.key == "socket");
+        Ok(self.line.over(&mut self.parser, &[variables, words(&file)?])?.socket)
     }
 
     /// The settings in force as a file.
@@ -188,13 +190,21 @@ impl Reader<'_> {
 
     fn variables(&self) -> Result<Vec<Word>, SettingsError> {
         let mut words = Vec::new();
-        for Key { name, flag, .. } in &*KEYS {
-            let variable = variable(self.identity, name, self.environment)?;
-            let Some((place, text)) = variable else { continue };
-            let texts = text.split(|character| name == "bundle-roots" && character == ':');
-            words.extend(texts.map(|text| Word::new(&place, flag, text)));
+        for Key { name, .. } in &*KEYS {
+            words.extend(self.words_of(name)?);
         }
         Ok(words)
+    }
+
+    /// The values of the variable of a key, as flags.
+    fn words_of(&self, key: &str) -> Result<Vec<Word>, SettingsError> {
+        let Some(Key { name, flag, .. }) = KEYS.iter().find(|known| known.name == key) else {
+            return Ok(Vec::new());
+        };
+        let variable = variable(self.identity, name, self.environment)?;
+        let Some((place, text)) = variable else { return Ok(Vec::new()) };
+        let texts = text.split(|character| name == "bundle-roots" && character == ':');
+        Ok(texts.map(|text| Word::new(&place, flag, text)).collect())
     }
 }
 

@@ -61,6 +61,8 @@ fn check_refusals(rows: &str, read: impl Fn(&str) -> Result<Command, String>) {
 const FILE: &str = "socket = '/file/s'\nbundle-roots = ['/file']\ngrace = 1\nslots = 1
 cache = '/file'\ncache-size = 1\nnative-runtime = '/file/n'\nlog-level = 'error'\n\
 log-format = 'json'\nmetrics-address = '127.0.0.1:1'\nmetrics-beyond-loopback = false\n";
+/// Settings with which no daemon starts.
+const WRONG: &str = "socket = '/file/s'\ngrace = -1\nno-such-key = 1\n";
 const VARIABLES: &str = "CONTAINERD_WASMTIMED_SOCKET=/variable/s
 CONTAINERD_WASMTIMED_BUNDLE_ROOTS=/variable:/two
 CONTAINERD_WASMTIMED_GRACE=2
@@ -319,6 +321,10 @@ fn commands_have_their_settings() {
         ("list", VARIABLES, FILE, "/variable/s 5s List { json: false }"),
         ("list --socket /flag/s", VARIABLES, "damaged", "/flag/s 5s List { json: false }"),
         ("--socket /flag/s list", VARIABLES, "damaged", "/flag/s 5s List { json: false }"),
+        // A wrong setting, or a file that is not needed, hides no daemon.
+        ("list", "", WRONG, "/file/s 5s List { json: false }"),
+        ("health", "CONTAINERD_WASMTIMED_GRACE=x", "", "DEFAULT 5s Health"),
+        ("health", "CONTAINERD_WASMTIMED_SOCKET=/variable/s", "damaged", "/variable/s 5s Health"),
         ("reload", "", FILE, "/file/s 5s Reload"),
         (inspect, "", "", inspected),
         ("events --past --for 3", "", "", events),
@@ -329,7 +335,9 @@ fn commands_have_their_settings() {
         let shown = format!("{} {:?} {:?}", ask.socket.display(), ask.patience, ask.request);
         assert_eq!(shown.replace(DEFAULT_SOCKET, "DEFAULT"), wanted, "{line}");
     }
-    assert!(read("list", "", b"damaged").is_err());
+    for (line, file) in [("list", "damaged"), ("list", "socket = 3"), ("reload", WRONG)] {
+        assert!(read(line, "", file.as_bytes()).is_err(), "{line} with {file}");
+    }
     let line = "--cache-dir=/c precompile list --cache-size=2 --namespace n precompile";
     let Ok(Command::Precompile(settings, targets)) = read(line, "", b"") else { panic!("{line}") };
     assert_eq!(targets.names, ["list", "precompile"]);
@@ -352,9 +360,11 @@ fn commands_have_their_settings() {
 #[test]
 fn debug_bundle_is_made_with_wrong_settings_too() {
     let variable = "CONTAINERD_WASMTIMED_SOCKET=/variable/s";
-    for (variables, file, socket, part) in
-        [("", FILE, "/file/s", "grace = 1"), (variable, "damaged", "/variable/s", ":1")]
-    {
+    for (variables, file, socket, part) in [
+        ("", FILE, "/file/s", "grace = 1"),
+        ("", WRONG, "/file/s", ":3: "),
+        (variable, "damaged", "/variable/s", ":1"),
+    ] {
         let command = read("debug bundle -o /x", variables, file.as_bytes());
         let Ok(Command::Ask(ask)) = command else { panic!("{command:?}") };
         assert_eq!(ask.socket, Path::new(socket));

@@ -1,6 +1,8 @@
 //! What the commands print, for docs/commands.md: `scripts/commands` writes it there.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -57,7 +59,32 @@ fn record(name: &str, shown: &str, output: &str) -> Result<()> {
     let directory = target_dir().join("commands");
     fs::create_dir_all(&directory)?;
     let text = format!("```console\n$ containerd-wasmtimed {shown}\n{}\n```\n", output.trim_end());
+    is_documented(name, &text)?;
     fs::write(directory.join(format!("command-{name}.md")), text).context("target/commands")
+}
+
+/// Demands that the document has all columns and keys of an output. Values differ from run to run.
+fn is_documented(name: &str, text: &str) -> Result<()> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/commands.md");
+    let page = fs::read_to_string(page).context("docs/commands.md")?;
+    let block =
+        page.split_once(&format!("<!-- command-{name}: begin -->")).context(name.to_owned())?;
+    let block = block.1.split("<!-- ").next().unwrap_or_default();
+    let missing: Vec<_> = marks(text).difference(&marks(block)).cloned().collect();
+    ensure!(missing.is_empty(), "docs/commands.md has no {missing:?} in {name}: `make commands`");
+    Ok(())
+}
+
+/// The header of a table, and the keys of JSON.
+fn marks(text: &str) -> BTreeSet<String> {
+    let mark = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let is_header = words.len() > 2
+            && !line.contains(|c: char| !c.is_ascii_uppercase() && !"/% ".contains(c));
+        let key = line.trim_start().strip_prefix('"').and_then(|line| line.split_once("\": "));
+        if is_header { Some(words.join(" ")) } else { key.map(|(key, _)| key.to_owned()) }
+    };
+    text.lines().filter_map(mark).collect()
 }
 
 pub(crate) fn outputs_are_recorded_for_the_documentation(c: &mut Containers) -> Result<()> {
@@ -111,7 +138,8 @@ fn files(c: &Containers, names: &Names) -> Result<()> {
     let run = |words: &[&str]| -> Result<String> {
         let line = Command::new(daemon_file()).args(words);
         let output = line.args(["--config", &none, "--cache-dir", &cache]).run()?;
-        Ok(names.replace(&format!("{}{}", output.out(), output.err())))
+        // As at a terminal: the progress comes before the result.
+        Ok(names.replace(&format!("{}{}", output.err(), output.out())))
     };
     let compiled = run(&["precompile", &guest])?;
     record("precompile", "precompile wasmtest.wasm", &compiled.replace(&guest, "wasmtest.wasm"))?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -179,6 +180,11 @@ pub(crate) fn cache_is_listed_verified_and_pruned_under_a_guest(c: &mut Containe
     let file = list["code"][0]["file"].as_str().context("no code")?.to_owned();
     says(&run(&["cache", "ls"])?.ok()?.out(), &["ENGINE", "1 files"], &[])?;
     says(&run(&["cache", "verify"])?.ok()?.out(), &["1 files are usable, 0 are not"], &[])?;
+    // A daemon uses nothing in a directory that others may enter.
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
+    let open = run(&["cache", "verify"])?.status_is(1)?;
+    says(&open.err(), &[&place, "is not a directory of ours with mode 0700"], &[])?;
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o700))?;
     let dry = run(&["cache", "prune", "--all", "--dry-run"])?.ok()?;
     says(&dry.out(), &["would remove 1 files"], &[])?;
     let mut bytes = fs::read(&file)?;

@@ -12,26 +12,38 @@ use runwasi_tests::Command;
 /// Beginnings of the names of crates that only wasmtime brings.
 const ENGINE: [&str; 4] = ["cranelift", "runwasi-wasmtime", "wasm", "wasi"];
 
-/// The crates that a crate depends on, directly or not, with this line in its dependencies. It has
-/// the versions of our lock file.
+/// The crates that a crate depends on, directly or not, with this line in its dependencies.
 fn crates(dependency: &str) -> Result<Vec<String>> {
+    let name = |line: &String| Some(line.split_whitespace().next()?.to_owned());
+    let names: Vec<_> = tree(dependency, &[])?.iter().filter_map(name).collect();
+    ensure!(names.first().context("no output")? == "integrator", "{names:?}");
+    Ok(names)
+}
+
+/// The same as cargo tells them, name and version, the crate itself first. It has the versions of our
+/// lock file.
+fn tree(dependencies: &str, options: &[&str]) -> Result<Vec<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let dir = tempfile::tempdir()?;
     let manifest = format!(
         "[package]\nname = \"integrator\"\nedition = \"2024\"\n\n[dependencies]\n{}\n",
-        dependency.replace("ROOT", &root.display().to_string())
+        dependencies.replace("ROOT", &root.display().to_string())
     );
     fs::write(dir.path().join("Cargo.toml"), manifest)?;
     fs::create_dir(dir.path().join("src"))?;
     fs::write(dir.path().join("src/lib.rs"), "")?;
     fs::copy(root.join("Cargo.lock"), dir.path().join("Cargo.lock"))?;
+    told(dir.path(), options)
+}
+
+/// What `cargo tree` tells of the crate in a directory.
+fn told(directory: &Path, options: &[&str]) -> Result<Vec<String>> {
     let cargo = std::env::var_os("CARGO").unwrap_or(OsString::from("cargo"));
     let tree = ["tree", "--offline", "--edges", "normal,build", "--prefix", "none"];
-    let tree = Command::new(cargo).current_dir(dir.path()).args(tree).run()?.ok()?;
-    let name = |line: &str| Some(line.split_whitespace().next()?.to_owned());
-    let names: Vec<_> = tree.out().lines().filter_map(name).collect();
-    ensure!(names.first().context("no output")? == "integrator", "{tree}");
-    Ok(names)
+    let tree = Command::new(cargo).current_dir(directory).args(tree).args(options).run()?.ok()?;
+    let crates = tree.out();
+    let words = crates.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>());
+    Ok(words.map(|words| words.join(" ")).collect())
 }
 
 fn of_engine(names: &[String]) -> Vec<&String> {
@@ -55,6 +67,19 @@ fn framework_brings_no_wasmtime() -> Result<()> {
     let names = crates("runwasi-core = { path = 'ROOT/runwasi-core', features = ['testing'] }")?;
     ensure!(names.iter().any(|name| name == "tokio"), "{names:?}");
     ensure!(of_engine(&names).is_empty(), "{:?}", of_engine(&names));
+    Ok(())
+}
+
+#[test]
+fn dependencies_of_the_tutorial_are_those_of_the_example() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("docs/embedding.md"))?;
+    let (_, block) = text.split_once("```toml\n[dependencies]\n").context("no block")?;
+    let (block, _) = block.split_once("```").context("a block without an end")?;
+    let depth = ["--depth", "1"];
+    let tutorial = tree(&block.replace("RUNWASI", "ROOT"), &depth)?;
+    let example = told(&root.join("examples/shim-wasmi"), &depth)?;
+    ensure!(tutorial[1..] == example[1..] && example.len() > 8, "{tutorial:?}, {example:?}");
     Ok(())
 }
 

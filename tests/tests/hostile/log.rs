@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
@@ -10,7 +11,10 @@ use anyhow::{Context, Result, ensure};
 use nix::pty::{OpenptyResult, openpty};
 use runwasi_tests::bundle::fifo;
 use runwasi_tests::daemon::Settings;
-use runwasi_tests::{Containerd, Containers, Runtime, ShimDriver, check_with, poll_until, proc};
+use runwasi_tests::exposition::Scrape;
+use runwasi_tests::{
+    Containerd, Containers, Runtime, ShimDriver, check_with, http, poll_until, proc,
+};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -74,7 +78,9 @@ fn check_daemon(flags: &[&str], case: impl FnOnce(&mut Containers, &mut Log) -> 
 
 #[test]
 fn stderr_that_is_never_read_stops_nothing() {
-    check_daemon(&[], daemon_goes_on);
+    let metrics = http::address();
+    let flags = ["--metrics-address", &metrics.to_string()];
+    check_daemon(&flags, |c, log| daemon_goes_on(c, log, metrics));
 }
 
 #[test]
@@ -82,7 +88,7 @@ fn stderr_of_a_guard_that_is_never_read_stops_nothing() {
     check_daemon(&["--guard"], guard_goes_on);
 }
 
-fn daemon_goes_on(c: &mut Containers, log: &mut Log) -> Result<()> {
+fn daemon_goes_on(c: &mut Containers, log: &mut Log, metrics: SocketAddr) -> Result<()> {
     log.fill()?;
     for n in 0..3 {
         ensure!(c.run(&format!("unread{n}"), &["exit", "3"])?.status == 3);
@@ -92,6 +98,11 @@ fn daemon_goes_on(c: &mut Containers, log: &mut Log) -> Result<()> {
     ensure!(c.run("read", &["exit", "3"])?.status == 3);
     let text = poll_until("a line", SOON, || log.read().ok().filter(|text| !text.is_empty()))?;
     ensure!(text.contains(DROPPED) && text.contains("lines="), "{text}");
+    // As many as are counted.
+    let said = text.split("lines=").nth(1).and_then(|rest| rest.lines().next());
+    let said: f64 = said.context(text.clone())?.parse()?;
+    let counted = Scrape::of(metrics)?.value("runwasi_log_lines_dropped_total")?;
+    ensure!(said == counted && said >= 12.0, "{counted} lines are counted: {text}");
     log.fill()?;
     // Its last words wait for no reader either.
     ensure!(c.fixture.daemon()?.terminate()? == 0);

@@ -1,10 +1,13 @@
 //! The life of a container in the log: one line for each event; the cases are listed in `main.rs`.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use runwasi_tests::daemon::Settings;
-use runwasi_tests::log::{Line, has, life, number};
+use runwasi_tests::log::{Line, has, life, number, text};
 use runwasi_tests::{Containerd, Containers, Runtime, ShimDriver, check_with, poll_until};
 
 /// The messages of a container that ran.
@@ -49,7 +52,30 @@ pub(crate) fn life_of_a_container_is_told_with_its_pod_and_its_usage(
     let peak = number(exited, "memory_peak")?;
     ensure!(run > 0.0 && run < 60.0 && cpu > 0.0 && cpu < 10.0, "{exited:?}");
     ensure!(peak > 0.5 * MIB && peak < 64.0 * MIB, "{exited:?}");
-    c.fixture.becomes_clean()
+    c.fixture.becomes_clean()?;
+    // No other line at this level: a busy node has thousands of lives a second.
+    let log = c.log();
+    let of_pod = log.lines().filter_map(text).filter(|line| {
+        line.get("sandbox").is_some_and(|sandbox| *sandbox == pod) && line["level"] == "info"
+    });
+    let mut said: Vec<String> = of_pod.map(|line| line["msg"].clone()).collect();
+    said.retain(|message| message != "artifact compiled");
+    ensure!(said == WHOLE, "{said:?}");
+    lines[..3].iter().try_for_each(is_documented)
+}
+
+/// Demands that the example of this line in the documentation has the same fields.
+fn is_documented(line: &Line) -> Result<()> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/logs.md");
+    let page = fs::read_to_string(page).context("docs/logs.md")?;
+    let is_of_web = |one: &Line| one.get("container").is_some_and(|container| container == "web");
+    let is_it = |one: &Line| one.get("msg") == line.get("msg") && is_of_web(one);
+    let example = page.lines().filter_map(text).find(is_it).context(format!("{line:?}"))?;
+    let fields = |line: &Line| -> BTreeSet<String> {
+        line.keys().filter(|key| *key != "runtime").cloned().collect()
+    };
+    ensure!(fields(line) == fields(&example), "{line:?}, in docs/logs.md {example:?}");
+    Ok(())
 }
 
 pub(crate) fn trap_is_told_with_its_kind(c: &mut Containers) -> Result<()> {

@@ -1,9 +1,10 @@
 //! Pods of the CRI in the log; the cases are listed in `main.rs`.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use runwasi_tests::cri::messages::ContainerState;
-use runwasi_tests::log::{Line, has};
-use runwasi_tests::{Pod, Pods};
+use runwasi_tests::log::{Line, has, text};
+use runwasi_tests::shim::LIMIT;
+use runwasi_tests::{Pod, Pods, poll_until};
 
 const WHOLE: [&str; 4] =
     ["container created", "container started", "container exited", "container deleted"];
@@ -42,5 +43,17 @@ pub(crate) fn every_line_of_a_pod_names_it(pods: &mut Pods) -> Result<()> {
 pub(crate) fn lines_of_a_managed_pod_name_it(pods: &mut Pods) -> Result<()> {
     let pod = run(pods)?;
     ensure!(pods.fixture.life(&pod.id).is_empty(), "a managed pod has a container");
-    pods.becomes_clean()
+    pods.becomes_clean()?;
+    // It has a life of its own.
+    let Ok(daemon) = pods.fixture.daemon() else { return Ok(()) };
+    let of_pod = |line: &Line| line.get("sandbox").is_some_and(|sandbox| *sandbox == pod.id);
+    let messages = || {
+        let lines = daemon.log().lines().filter_map(text).filter(of_pod).collect::<Vec<_>>();
+        let messages = lines.into_iter().filter_map(|mut line| line.remove("msg"));
+        messages.filter(|message| message.starts_with("sandbox ")).collect::<Vec<_>>()
+    };
+    let told = poll_until("the end of the sandbox", LIMIT, || (messages().len() > 1).then_some(()));
+    told.with_context(|| format!("{:?}", messages()))?;
+    ensure!(messages() == ["sandbox created", "sandbox ended"], "{:?}", messages());
+    Ok(())
 }

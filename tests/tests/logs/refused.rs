@@ -3,9 +3,11 @@
 
 use anyhow::{Result, ensure};
 use runwasi_tests::bundle::Bundle;
+use runwasi_tests::daemon::Settings;
+use runwasi_tests::exposition::Scrape;
 use runwasi_tests::log::{Line, has, text};
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Containers, Runtime, ShimDriver, poll_until, run_case_with};
+use runwasi_tests::{Containers, Runtime, ShimDriver, http, poll_until, run_case_with};
 
 /// What would be the end of another container, if it stood in a line of its own.
 const FORGED: &str = "x\ntime=\"2026-01-01T00:00:00Z\" level=info msg=\"container exited\" \
@@ -78,7 +80,9 @@ pub(crate) fn text_of_a_container_cannot_forge_a_line(c: &mut Containers) -> Res
 
 #[test]
 fn refused_sandbox_is_told_once_with_the_reason() {
-    run_case_with(ShimDriver::new(Runtime::Wasmtimed), |p| {
+    let metrics = http::address();
+    let settings = Settings::default().flags(["--metrics-address", &metrics.to_string()]);
+    run_case_with(ShimDriver::with(Runtime::Wasmtimed, settings), |p| {
         // The daemon's one root is `/tmp`.
         let outside = tempfile::Builder::new().prefix("outside").tempdir_in("/var/tmp")?;
         let bundle = Bundle::create(outside.path().join("b"), &["/a"], "/outside")?;
@@ -96,6 +100,8 @@ fn refused_sandbox_is_told_once_with_the_reason() {
         let reason = &lines[0]["reason"];
         ensure!(reason.contains(&*bundle.path().to_string_lossy()), "{reason}");
         ensure!(reason.contains("bundle-roots"), "{reason}");
+        let counted = Scrape::of(metrics)?.value(r#"runwasi_refusals_total{call="sandbox"}"#)?;
+        ensure!(counted == 1.0, "{counted} refusals");
         p.becomes_clean()
     });
 }

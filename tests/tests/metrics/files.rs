@@ -13,14 +13,14 @@ use runwasi_tests::http;
 use crate::{daemon, scraped};
 
 const DASHBOARD: &str = "packaging/grafana/runwasi.json";
-const RULES: &str = "packaging/prometheus/runwasi.rules.yml";
-const SCRAPE: &str = "packaging/prometheus/runwasi.scrape.yml";
+pub(crate) const RULES: &str = "packaging/prometheus/runwasi.rules.yml";
+pub(crate) const SCRAPE: &str = "packaging/prometheus/runwasi.scrape.yml";
 
-fn file(name: &str) -> PathBuf {
+pub(crate) fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
-fn read(name: &str) -> Result<String> {
+pub(crate) fn read(name: &str) -> Result<String> {
     fs::read_to_string(file(name)).with_context(|| name.to_owned())
 }
 
@@ -147,12 +147,16 @@ fn dashboard_shows_every_series() -> Result<()> {
     Ok(())
 }
 
-/// Debian's `promtool`, fetched by `scripts/prometheus`.
-fn promtool() -> Result<PathBuf> {
-    let program = file("target/prometheus/usr/bin/promtool");
+/// A program of Debian's Prometheus, fetched by `scripts/prometheus`.
+pub(crate) fn fetched(name: &str) -> Result<PathBuf> {
+    let program = file("target/prometheus/usr/bin").join(name);
     let missing = fs::read_to_string(file("target/prometheus.missing")).unwrap_or_default();
-    ensure!(program.exists(), "no promtool, scripts/prometheus fetches it {missing}");
+    ensure!(program.exists(), "no {name}, scripts/prometheus fetches it {missing}");
     Ok(program)
+}
+
+fn promtool() -> Result<PathBuf> {
+    fetched("promtool")
 }
 
 #[test]

@@ -3,9 +3,11 @@
 //! Each case has a daemon of its own, whose metrics are at an address of its own, or shims with sockets.
 
 mod address;
+mod figures;
 mod files;
 mod http;
 mod lives;
+mod prometheus;
 mod server;
 mod shim;
 mod takeover;
@@ -24,6 +26,10 @@ runwasi_tests::suite! { crate::check_scraped: scraped = Wasmtimed; {
         throttling_is_counted
         refusals_are_counted
         lookups_and_compilations_are_counted;
+    figures:
+        containers_without_a_worker_are_counted
+        file_calls_that_wait_in_the_kernel_are_counted
+        events_that_wait_for_containerd_are_counted;
     http:
         requests_are_counted_by_their_status
         connections_are_counted
@@ -39,6 +45,11 @@ runwasi_tests::suite! { crate::check_scraped: scraped = Wasmtimed; {
 runwasi_tests::suite! { crate::check_scraped: component = WasmtimedComponent; {
     lives:
         ends_are_counted_by_their_reason;
+}}
+
+runwasi_tests::suite! { crate::check_scraped: native = WasmtimedLinux; {
+    figures:
+        native_containers_are_counted;
 }}
 
 runwasi_tests::suite! { crate::check_scraped: interpreted = Wasmid; {

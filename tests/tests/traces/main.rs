@@ -3,6 +3,7 @@
 mod http;
 mod off;
 mod parent;
+mod rotel;
 mod start;
 mod tls;
 

@@ -5,7 +5,8 @@ use runwasi_tests::Containers;
 use runwasi_tests::collector::{Collector, Span};
 
 /// Parts of the start of a container, and of an exec.
-const PARTS: [&str; 6] = ["shim", "sandbox", "prepare", "streams", "engine", "instantiate"];
+pub(crate) const PARTS: [&str; 6] =
+    ["shim", "sandbox", "prepare", "streams", "engine", "instantiate"];
 const EXEC_PARTS: [&str; 4] = ["prepare", "streams", "engine", "instantiate"];
 /// The same of one that runc runs.
 const NATIVE_PARTS: [&str; 6] = ["shim", "sandbox", "prepare", "delegate", "create", "start"];
