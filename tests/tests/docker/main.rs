@@ -56,6 +56,8 @@ runwasi_tests::suite! { runwasi_tests::check_docker: wasm_wasmtime = Wasmtime, w
         images_for_wasi_run_from_import_and_build;
     network:
         published_port_reaches_a_server;
+    run:
+        init_is_refused_with_advice;
 }}
 
 // Docker tries once to start a container again: a daemon that was killed needs the socket of its

@@ -49,6 +49,12 @@ pub(crate) fn exit_statuses_are_those_of_docker(d: &mut Docker) -> Result<()> {
     Ok(())
 }
 
+/// Docker puts a native program before the container's own.
+pub(crate) fn init_is_refused_with_advice(d: &mut Docker) -> Result<()> {
+    let refused = d.run(&["--init"], &["echo"]).run()?.status_is(125)?.err();
+    says(&refused, &["/sbin/docker-init"], &["run the container without --init"])
+}
+
 pub(crate) fn exec_runs_beside_the_program(d: &mut Docker) -> Result<()> {
     d.detached("main", &[], &["sleep", "100"])?;
     let out = d.exec(&[], "main", &["echo", "beside"]).run()?.ok()?.out();
