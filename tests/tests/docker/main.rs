@@ -56,6 +56,9 @@ runwasi_tests::suite! { runwasi_tests::check_docker: wasm_wasmtime = Wasmtime, w
         images_for_wasi_run_from_import_and_build;
     network:
         published_port_reaches_a_server;
+}}
+
+runwasi_tests::suite! { crate::run::check_with_init: init_wasmtime = Wasmtime, init_wasmtimed = Wasmtimed; {
     run:
         init_is_refused_with_advice;
 }}
