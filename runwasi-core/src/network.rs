@@ -58,6 +58,8 @@ pub struct Network {
     own: Arc<OnceLock<Own>>,
     /// See [`Namespaces::host_pids`].
     host_pids: Arc<AtomicBool>,
+    /// Why it has no process that it should have.
+    failure: Option<Arc<NetworkError>>,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,7 @@ struct Own {
 impl Network {
     /// The network of this process.
     pub fn of_process() -> Self {
-        Self { own: Arc::default(), host_pids: Arc::default() }
+        Self { own: Arc::default(), host_pids: Arc::default(), failure: None }
     }
 
     /// The namespaces of this process, which the sandbox has asked for.
@@ -94,6 +96,21 @@ impl Network {
         let network = Self::of_process();
         network.move_to(namespaces)?;
         Ok(network)
+    }
+
+    /// The same for a server that is connected to already: a failure is kept, for the creations of
+    /// containers to report.
+    // A server that ended for it would be "ttrpc: closed" to the user.
+    pub(crate) fn with_process_or_failure(namespaces: Namespaces) -> Self {
+        Self::with_process(namespaces).unwrap_or_else(|error| {
+            let failure = Some(Arc::new(error));
+            Self { failure, ..Self::of_process() }
+        })
+    }
+
+    /// Why there is no process in the sandbox's namespaces. No container may be created then.
+    pub(crate) fn failure(&self) -> Option<&Arc<NetworkError>> {
+        self.failure.as_ref()
     }
 
     /// Gives a network without a process one in these namespaces, together with all clones; only
@@ -340,6 +357,19 @@ mod tests {
             fs::read_to_string("/proc/sys/kernel/hostname").unwrap()
         });
         assert_eq!(inside.join().unwrap(), "inside\n");
+    }
+
+    #[test]
+    fn failure_of_a_server_that_is_connected_to_is_kept() {
+        let sysctl = Sysctl { name: "net.ipv4.no_such_thing".into(), value: "1".into() };
+        let sysctls = vec![sysctl];
+        let namespaces = Namespaces { network: Entrance::New, sysctls, ..Namespaces::default() };
+        let network = Network::with_process_or_failure(namespaces);
+        let failure = network.failure().unwrap().to_string();
+        assert!(failure.contains("linux.sysctl[\"net.ipv4.no_such_thing\"]"), "{failure}");
+        assert_eq!(network.process(), None);
+        let network = Network::with_process_or_failure(Entrance::New.into());
+        assert!(network.failure().is_none() && network.process().is_some());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 pub use crate::config::config;
 use crate::{
-    annotations, hooks::Hooks, instance::WasmtimeInstance, pool::Pool, settings::Settings,
+    annotations, hooks::Hooks, http, instance::WasmtimeInstance, pool::Pool, settings::Settings,
 };
 
 /// The wasmtime engine: core modules with WASI preview 1, components with WASI p2 and p3.
@@ -124,6 +124,7 @@ impl Engine for WasmtimeEngine {
         descriptors::check_start().map_err(|error| too_few(&error))?;
         // First, since a refused process must not make the pool count as used.
         self.hooks.prepare(&spec)?;
+        http::check_annotations(&spec)?;
         let pool = self.pool().await?;
         // Counted before any use of the pool: from now on `configure` treats it as used. `Relaxed`
         // is enough, since the counter guards no other data.

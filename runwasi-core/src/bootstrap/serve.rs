@@ -97,7 +97,7 @@ fn run<E: Engine>(
     let network = if namespaces.are_host() {
         Network::of_host(&namespaces)
     } else {
-        Network::with_process(namespaces)?
+        Network::with_process_or_failure(namespaces)
     };
     let engine = Arc::new(engine()?);
     let guests = GuestRuntime::start(runtime::pod_workers()).map_err(io_error("guest runtime"))?;

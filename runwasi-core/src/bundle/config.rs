@@ -37,6 +37,9 @@ const CONFIG_FILE: &str = "config.json";
 /// Maximum size of `config.json`, in bytes. containerd has the same limit for its messages.
 const MAX_BYTES: u64 = 10 << 20;
 
+/// Maximum length of a host name, in bytes: the kernel's `__NEW_UTS_LEN`.
+const MAX_HOSTNAME: usize = 64;
+
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 
@@ -376,6 +379,10 @@ fn namespaces(
     hostname: Option<String>,
     sysctls: Option<&HashMap<String, String>>,
 ) -> Result<NamespacesConfig, Wrong> {
+    refuse_twice(listed)?;
+    if let Some(name) = &hostname {
+        check_hostname(name)?;
+    }
     let mut namespaces = NamespacesConfig {
         network: namespace(listed, "network", LinuxNamespaceType::Network)?,
         ipc: namespace(listed, "ipc", LinuxNamespaceType::Ipc)?,
@@ -390,6 +397,26 @@ fn namespaces(
         namespaces.sysctls = sysctls::of_sandbox(given, own)?;
     }
     Ok(namespaces)
+}
+
+/// Refuses two namespaces of one type: which of them counts would be a guess.
+fn refuse_twice(listed: &[LinuxNamespace]) -> Result<(), Wrong> {
+    let is_there = |n: usize| listed[..n].iter().any(|before| before.typ() == listed[n].typ());
+    match (1..listed.len()).find(|n| is_there(*n)) {
+        Some(n) => Err(wrong(
+            format!("linux.namespaces[{n}].type"),
+            format!("a namespace of the type {} is listed before", listed[n].typ()),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a host name that the kernel would refuse when the sandbox is made.
+pub(super) fn check_hostname(name: &str) -> Result<(), Wrong> {
+    match name.len() {
+        0..=MAX_HOSTNAME => Ok(()),
+        length => Err(wrong("hostname", format!("has {length} bytes, more than {MAX_HOSTNAME}"))),
+    }
 }
 
 fn namespace(
@@ -532,6 +559,14 @@ mod tests {
                 "linux.resources.cpu.quota: 1 is less",
             ),
             (annotated(SANDBOX_ID, "../../x"), "sandbox id \"../../x\" is invalid"),
+            (
+                minimal(good, &format!(r#","hostname":"{}""#, "x".repeat(65))),
+                "hostname: has 65 bytes, more than 64",
+            ),
+            (
+                minimal(good, r#","linux":{"namespaces":[{"type":"ipc"},{"type":"ipc"}]}"#),
+                "linux.namespaces[1].type: a namespace of the type ipc is listed before",
+            ),
         ];
         for (json, expected) in cases {
             let error = load(&json).unwrap_err();

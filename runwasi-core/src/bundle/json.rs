@@ -11,8 +11,8 @@ use serde_path_to_error::{Path, Segment};
 use super::error::{Wrong, wrong};
 
 /// Fields without an effect. `*` stands for any name, and for one element of a list, which alone is
-/// left out.
-const WITHOUT_EFFECT: [&[&str]; 30] = [
+/// left out, unless it is [`HONOURED`].
+const WITHOUT_EFFECT: [&[&str]; 29] = [
     &["domainname"],
     &["linux", "devices", "*"],
     &["linux", "intelRdt"],
@@ -34,7 +34,6 @@ const WITHOUT_EFFECT: [&[&str]; 30] = [
     &["process", "execCPUAffinity"],
     &["process", "ioPriority"],
     &["process", "noNewPrivileges"],
-    &["process", "oomScoreAdj"],
     &["process", "rlimits", "*"],
     &["process", "scheduler"],
     &["process", "selinuxLabel"],
@@ -44,6 +43,9 @@ const WITHOUT_EFFECT: [&[&str]; 30] = [
     &["windows"],
     &["zos"],
 ];
+
+/// Member of an element with an effect, in a list of others without.
+const HONOURED: (&str, &str) = ("type", "RLIMIT_NOFILE");
 
 /// Most values that are left out of one document, each after a further pass over it.
 const MOST: usize = 16;
@@ -117,7 +119,7 @@ fn without_effect(place: &[String]) -> Option<usize> {
     WITHOUT_EFFECT.iter().find(begins).map(|field| field.len())
 }
 
-/// Removes a part; false if there is none.
+/// Removes a part. False without such a part, and for one that is honoured.
 fn remove(value: &mut Value, place: &[String]) -> bool {
     let Some((last, parents)) = place.split_last() else { return false };
     let mut parent = value;
@@ -133,7 +135,7 @@ fn remove(value: &mut Value, place: &[String]) -> bool {
     match parent {
         Value::Object(members) => members.remove(last).is_some(),
         Value::Array(elements) => match last.parse::<usize>() {
-            Ok(n) if n < elements.len() => {
+            Ok(n) if n < elements.len() && elements[n][HONOURED.0] != HONOURED.1 => {
                 elements.remove(n);
                 true
             }
@@ -193,6 +195,22 @@ mod tests {
         ] {
             let text = field_of::<Spec>(json, &[]);
             assert!(text.starts_with(wanted), "{json}: {text}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_beside_those_without_an_effect_are_refused() {
+        for (member, wanted) in [
+            (r#""oomScoreAdj":"high""#, "process.oomScoreAdj: invalid type"),
+            (
+                r#""rlimits":[{"type":"RLIMIT_NOFILE","soft":"many","hard":1},
+                    {"type":"RLIMIT_CORE","soft":"x","hard":1}]"#,
+                "process.rlimits[0].soft: invalid type: string \"many\"",
+            ),
+        ] {
+            let json = format!(r#"{{"cwd":"/","args":["a"],"user":{{"uid":0,"gid":0}},{member}}}"#);
+            let text = field_of::<Process>(&json, &["process"]);
+            assert!(text.starts_with(wanted), "{member}: {text}");
         }
     }
 

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::{
+    config::check_hostname,
     error::{Wrong, wrong},
     sysctls::{self, Own, Sysctl},
 };
@@ -61,8 +62,9 @@ impl From<Wrong> for PodConfigError {
 }
 
 impl PodConfig {
-    /// Checks the values that end up in files, one a line.
+    /// Checks the host name, and the values that end up in files, one a line.
     pub fn check(&self) -> Result<(), PodConfigError> {
+        check_hostname(&self.hostname)?;
         let none = DnsConfig::default();
         let dns = self.dns.as_ref().unwrap_or(&none);
         let lists = [
@@ -139,9 +141,12 @@ mod tests {
         let dns = Some(DnsConfig { servers, ..DnsConfig::default() });
         let error = PodConfig { dns, ..PodConfig::default() }.check().unwrap_err().to_string();
         assert!(error.starts_with("dns_config.servers: \"10.0.0.2\\nsearch"), "{error}");
-        let hostname = "a\nb".to_owned();
-        let error = PodConfig { hostname, ..PodConfig::default() }.check().unwrap_err();
-        assert!(error.to_string().starts_with("hostname: "), "{error}");
+        for hostname in ["a\nb".to_owned(), "x".repeat(65)] {
+            let error = PodConfig { hostname, ..PodConfig::default() }.check().unwrap_err();
+            assert!(error.to_string().starts_with("hostname: "), "{error}");
+        }
+        let hostname = "x".repeat(64);
+        assert!(PodConfig { hostname, ..PodConfig::default() }.check().is_ok());
     }
 
     #[test]

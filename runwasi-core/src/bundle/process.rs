@@ -2,7 +2,7 @@
 //! an exec in containerd's request. Untrusted: every field is checked here, and an error names the
 //! field.
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use oci_spec::runtime::{Capability, PosixRlimitType};
 use rustix::{process::Gid, thread::CapabilitySet};
@@ -21,8 +21,7 @@ use crate::{
 const DEFAULT_OPEN_FILES: u32 = 1024;
 
 /// The kernel's bounds for OOM scores.
-const LEAST_SCORE: i32 = -1000;
-const MOST_SCORE: i32 = 1000;
+const SCORES: RangeInclusive<i32> = -1000..=1000;
 
 /// The kernel's `NGROUPS_MAX`.
 const MAX_GROUPS: usize = 65_536;
@@ -86,9 +85,9 @@ impl ProcessConfig {
             env: env(process)?,
             cwd: cwd(process)?,
             credentials: credentials(process)?,
-            open_files: open_files(process),
+            open_files: open_files(process)?,
             console_size: process.console_size.as_ref().and_then(console_size),
-            oom_score: process.oom_score_adj.map(|score| score.clamp(LEAST_SCORE, MOST_SCORE)),
+            oom_score: oom_score(process)?,
         })
     }
 
@@ -153,12 +152,32 @@ fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
 }
 
 /// The limit of open files.
-fn open_files(process: &Process) -> u32 {
+fn open_files(process: &Process) -> Result<u32, Wrong> {
+    let wrong = |reason: String| Err(wrong("process.rlimits[RLIMIT_NOFILE]", reason));
+    let limits = process.rlimits.as_deref().unwrap_or_default();
+    let mut limits = limits.iter().filter(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
     // With a default, because a guest's open files are the host's: without a limit one guest could
     // take all files of a node.
-    let limits = process.rlimits.as_deref().unwrap_or_default();
-    let limit = limits.iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
-    limit.map_or(DEFAULT_OPEN_FILES, |limit| u32::try_from(limit.soft()).unwrap_or(u32::MAX))
+    let Some(limit) = limits.next() else { return Ok(DEFAULT_OPEN_FILES) };
+    if limits.next().is_some() {
+        return wrong("is listed twice".to_owned());
+    }
+    if limit.soft() > limit.hard() {
+        let reason = format!("the soft limit {} exceeds the hard {}", limit.soft(), limit.hard());
+        return wrong(reason);
+    }
+    Ok(u32::try_from(limit.soft()).unwrap_or(u32::MAX))
+}
+
+/// The OOM score, if one is given.
+fn oom_score(process: &Process) -> Result<Option<i32>, Wrong> {
+    match process.oom_score_adj {
+        Some(score) if !SCORES.contains(&score) => {
+            let reason = format!("{score} is not from {} to {}", SCORES.start(), SCORES.end());
+            Err(wrong("process.oomScoreAdj", reason))
+        }
+        score => Ok(score),
+    }
 }
 
 /// The size of a terminal, unless it is empty.
@@ -248,6 +267,21 @@ mod tests {
             (
                 r#"{"cwd":"/","args":["/a"],"user":{"uid":0,"gid":0,"umask":4096}}"#,
                 "process.user.umask: 10000",
+            ),
+            (
+                r#"{"cwd":"/","args":["/a"],"user":{"uid":0,"gid":0},"oomScoreAdj":1001}"#,
+                "process.oomScoreAdj: 1001 is not from -1000 to 1000",
+            ),
+            (
+                r#"{"cwd":"/","args":["/a"],"user":{"uid":0,"gid":0},"rlimits":[
+                    {"type":"RLIMIT_NOFILE","soft":8,"hard":7}]}"#,
+                "process.rlimits[RLIMIT_NOFILE]: the soft limit 8 exceeds the hard 7",
+            ),
+            (
+                r#"{"cwd":"/","args":["/a"],"user":{"uid":0,"gid":0},"rlimits":[
+                    {"type":"RLIMIT_NOFILE","soft":7,"hard":7},
+                    {"type":"RLIMIT_NOFILE","soft":8,"hard":8}]}"#,
+                "process.rlimits[RLIMIT_NOFILE]: is listed twice",
             ),
         ] {
             let error = ProcessConfig::parse(json.as_bytes()).unwrap_err().to_string();

@@ -7,7 +7,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::ffi::OsStringExt,
+        unix::{ffi::OsStringExt, fs::FileTypeExt},
     },
     path::{Component, Path, PathBuf},
 };
@@ -381,10 +381,11 @@ fn bind(
     host: &HostMounts,
 ) -> Result<Opened<'static>, RootfsError> {
     let failed = RootfsError::directory("volume", source);
-    // Checked before the clone, which would also accept a socket or a device.
+    // Checked before the clone, which would also accept a FIFO or a device. A socket is there as in
+    // any volume (`/dev/log`): no guest can open one.
     let kind = std::fs::metadata(source).map_err(&failed)?.file_type();
-    if !kind.is_dir() && !kind.is_file() {
-        let reason = "is neither a directory nor a regular file";
+    if !kind.is_dir() && !kind.is_file() && !kind.is_socket() {
+        let reason = "is neither a directory, a regular file nor a socket";
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, reason)));
     }
     // Of a file nothing can be below, so the host's mounts are not asked.

@@ -1,9 +1,12 @@
 //! Errors of requests to a sandbox. Their texts reach users through containerd.
 
+use std::sync::Arc;
+
 use crate::{
     bundle::hooks::HookError,
     container::error::{CreateError, ExecError},
     id::Id,
+    network::NetworkError,
     process::ProcessError,
 };
 
@@ -41,6 +44,14 @@ pub enum SandboxError {
     Stopping {
         /// The container's id.
         id: Id,
+    },
+    /// The namespaces of the sandbox could not be made as `config.json` wants them.
+    #[error("create container {id}: {source}")]
+    Namespaces {
+        /// The container's id.
+        id: Id,
+        /// Why.
+        source: Arc<NetworkError>,
     },
     /// The OS process of the sandbox was killed, which has ended the sandbox.
     #[error("container {id}: process {pid} of its sandbox was killed, which has ended the sandbox")]

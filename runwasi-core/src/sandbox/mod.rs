@@ -211,6 +211,10 @@ impl Sandbox {
         if self.network().has_ended() {
             return Err(SandboxError::Killed { id: container.clone(), pid: self.pid() });
         }
+        if let Some(failure) = self.network().failure() {
+            let source = failure.clone();
+            return Err(SandboxError::Namespaces { id: container.clone(), source });
+        }
         if self.tasks().is_stopped() {
             return Err(SandboxError::Stopping { id: container.clone() });
         }

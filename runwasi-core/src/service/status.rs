@@ -61,6 +61,7 @@ fn sandbox(cause: &SandboxError) -> Code {
         | SandboxError::Stopping { .. }
         | SandboxError::Killed { .. } => Code::FAILED_PRECONDITION,
         SandboxError::Create { source, .. } => create(source),
+        SandboxError::Namespaces { source, .. } => network(source),
         SandboxError::Exec { source, .. } => exec(source),
         SandboxError::Hook { .. } | SandboxError::Native { .. } => Code::UNKNOWN,
         SandboxError::Process { source, .. } => process(source),
@@ -79,13 +80,18 @@ fn lifecycle(cause: &LifecycleError) -> Code {
 
 fn create_sandbox(cause: &CreateSandboxError) -> Code {
     match cause {
-        CreateSandboxError::Network(NetworkError::Path { .. } | NetworkError::Sysctl { .. })
-        | CreateSandboxError::Pod(_)
+        CreateSandboxError::Network(cause) => network(cause),
+        CreateSandboxError::Pod(_)
         | CreateSandboxError::Config(_)
         | CreateSandboxError::Place(_) => Code::INVALID_ARGUMENT,
-        CreateSandboxError::Network(NetworkError::Enter { .. }) | CreateSandboxError::Files(_) => {
-            Code::UNKNOWN
-        }
+        CreateSandboxError::Files(_) => Code::UNKNOWN,
+    }
+}
+
+fn network(cause: &NetworkError) -> Code {
+    match cause {
+        NetworkError::Path { .. } | NetworkError::Sysctl { .. } => Code::INVALID_ARGUMENT,
+        NetworkError::Enter { .. } => Code::UNKNOWN,
     }
 }
 

@@ -69,7 +69,6 @@ use tokio::{
 };
 use wasmtime::component::InstancePre;
 
-pub(crate) use self::further::Further;
 use self::{
     drain::Drain,
     guest::Guest,
@@ -77,6 +76,7 @@ use self::{
     settings::Settings,
     stream::Streams,
 };
+pub(crate) use self::{further::Further, settings::check_annotations};
 use crate::{
     component::store::{Component, Imports},
     epoch::Ticker,

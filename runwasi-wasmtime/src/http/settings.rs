@@ -6,6 +6,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use runwasi_core::{EngineError, InstanceSpec};
 
+/// Prefix of the annotations.
+const PREFIX: &str = "io.runwasi.http.";
 /// Annotation: listening address. It wins over [`ADDRESS_VARIABLE`].
 // The variable may come from the image, the annotation comes from the container's owner.
 const ADDRESS: &str = "io.runwasi.http.address";
@@ -38,6 +40,16 @@ pub(super) struct Settings {
     pub(super) max_reuse: u32,
     /// Number of requests that an instance of a WASI p3 component serves at once.
     pub(super) concurrent_reuse: u32,
+}
+
+/// Checks the annotations of a container whose guest may be no server: a wrong value has no effect
+/// there, and fails the creation all the same.
+pub(crate) fn check_annotations(spec: &InstanceSpec) -> Result<(), EngineError> {
+    if !spec.annotations.keys().any(|key| key.starts_with(PREFIX)) {
+        return Ok(());
+    }
+    let annotation = |key: &str| spec.annotations.get(key).map(String::as_str);
+    Settings::read(annotation, None).map(drop).map_err(EngineError::Annotation)
 }
 
 impl Settings {
@@ -133,7 +145,7 @@ mod tests {
         let lines = || annotations.split(' ').filter_map(|line| line.split_once('='));
         let annotation = |key: &str| {
             assert!(crate::annotations::NAMES.contains(&key), "the engine does not announce {key}");
-            let key = key.strip_prefix("io.runwasi.http.").unwrap();
+            let key = key.strip_prefix(PREFIX).unwrap();
             lines().find(|(known, _)| *known == key).map(|(_, value)| value)
         };
         Settings::read(annotation, variable)

@@ -132,6 +132,19 @@ fn refused_values() -> Vec<Refused> {
         ("/process/env", json!(["x"]), "process.env[0]"),
         ("/process/cwd", json!("relative"), "process.cwd"),
         ("/process/rlimits", json!({ "type": "RLIMIT_NOFILE" }), "process.rlimits: invalid type"),
+        (
+            "/process/rlimits",
+            json!([{ "type": "RLIMIT_NOFILE", "soft": "many", "hard": 1 }]),
+            "process.rlimits[0].soft: invalid type",
+        ),
+        (
+            "/process/rlimits",
+            json!([{ "type": "RLIMIT_NOFILE", "soft": 8, "hard": 7 }]),
+            "process.rlimits[RLIMIT_NOFILE]: the soft limit 8",
+        ),
+        ("/process/oomScoreAdj", json!("high"), "process.oomScoreAdj: invalid type"),
+        ("/process/oomScoreAdj", json!(1001), "process.oomScoreAdj: 1001 is not"),
+        ("/hostname", json!("x".repeat(65)), "hostname: has 65 bytes"),
         ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation: \"sideways\""),
         ("/linux/maskedPaths", json!([7]), "linux.maskedPaths[0]: invalid type"),
         ("/linux/readonlyPaths", json!("/a"), "linux.readonlyPaths: invalid type"),
@@ -143,6 +156,18 @@ fn refused_values() -> Vec<Refused> {
         ),
         ("/linux/resources", json!({ "cpu": { "quota": 1 } }), "linux.resources.cpu.quota"),
         ("/linux/namespaces", json!([{ "type": "planet" }]), "linux.namespaces[0].type"),
+        (
+            "/linux/namespaces",
+            json!([{ "type": "ipc" }, { "type": "ipc" }]),
+            "linux.namespaces[1].type: a namespace of the type ipc",
+        ),
+        // Refused by the kernel alone.
+        ("/linux", with_sysctl("net.ipv4.no_such", "1"), "linux.sysctl[\"net.ipv4.no_such\"]"),
+        (
+            "/linux",
+            with_sysctl("net.ipv4.ip_unprivileged_port_start", "many"),
+            "linux.sysctl[\"net.ipv4.ip_unprivileged_port_start\"] = \"many\"",
+        ),
         (
             "/linux/namespaces",
             json!([{ "type": "network", "path": "relative" }]),
@@ -200,6 +225,12 @@ fn refused_annotations() -> Vec<Refused> {
             annotation("io.runwasi.network.outbound", "10.0.0.1/99"),
             "io.runwasi.network.outbound",
         ),
+        // Of a guest that is no server.
+        (
+            "/annotations",
+            annotation("io.runwasi.http.idle-timeout", "soon"),
+            "io.runwasi.http.idle-timeout",
+        ),
         (
             "/annotations",
             annotation("io.kubernetes.cri.container-type", "banana"),
@@ -213,6 +244,11 @@ fn refused_annotations() -> Vec<Refused> {
     ]
 }
 
+/// A network of its own with a parameter.
+fn with_sysctl(name: &str, value: &str) -> Value {
+    json!({ "namespaces": [{ "type": "network" }], "sysctl": { name: value } })
+}
+
 fn annotation(name: &str, value: &str) -> Value {
     json!({ name: value })
 }
@@ -222,8 +258,14 @@ fn mount(kind: &str, options: &[&str]) -> Value {
 }
 
 /// Fields without which there is no sandbox. They are refused by the shim's `start`, whose failure has no code.
-const OF_THE_SANDBOX: [&str; 4] =
-    ["linux.sysctl", "linux.namespaces[network]", "linux.namespaces[0]", "annotations"];
+const OF_THE_SANDBOX: [&str; 6] = [
+    "hostname",
+    "linux.sysctl",
+    "linux.namespaces[network]",
+    "linux.namespaces[0]",
+    "linux.namespaces[1]",
+    "annotations",
+];
 
 /// Sets the value at a JSON pointer whose parent is there.
 fn set(config: &mut Value, pointer: &str, value: Value) -> Result<()> {
@@ -304,6 +346,12 @@ pub(crate) fn unknown_values_without_a_meaning_for_a_guest_change_nothing(
 ) -> Result<()> {
     for (pointer, value) in unknown() {
         runs(p, &[(pointer, value)]).with_context(|| pointer.to_owned())?;
+        let field = pointer.trim_start_matches('/').replace('/', ".");
+        let warns = |line: &str| line.contains("left out") && line.contains(&field);
+        poll_until("a warning with the field", Duration::from_secs(20), || {
+            p.log().lines().any(warns).then_some(())
+        })
+        .with_context(|| format!("{field}: {}", p.log()))?;
     }
     runs(p, &unknown()).context("all of them at once")
 }

@@ -72,6 +72,27 @@ fn toml_of_the_documentation_can_be_read() -> Result<()> {
     Ok(())
 }
 
+/// Without them the CRI keeps a pod's annotations to itself.
+#[test]
+fn every_table_of_a_runtime_hands_the_annotations_of_pods_over() -> Result<()> {
+    let wanted = toml::Value::from(vec!["io.runwasi.*"]);
+    let mut tables = 0;
+    for Block { place, text, .. } in in_language("toml")? {
+        let table: toml::Table = toml::from_str(&text)?;
+        let plugins = table.get("plugins").and_then(toml::Value::as_table);
+        for (_, cri) in plugins.into_iter().flatten() {
+            let runtimes = cri.get("containerd").and_then(|part| part.get("runtimes"));
+            let Some(runtimes) = runtimes.and_then(toml::Value::as_table) else { continue };
+            for (name, runtime) in runtimes.iter().filter(|(name, _)| *name != "runc") {
+                ensure!(runtime.get("pod_annotations") == Some(&wanted), "{place}: {name}");
+                tables += 1;
+            }
+        }
+    }
+    ensure!(tables >= 4, "only {tables} tables of runtimes");
+    Ok(())
+}
+
 #[test]
 fn json_of_the_documentation_can_be_read() -> Result<()> {
     for Block { place, text, .. } in in_language("json")? {

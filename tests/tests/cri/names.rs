@@ -65,11 +65,14 @@ pub(crate) fn parameters_of_a_pod_are_those_of_its_network(pods: &mut Pods) -> R
     let read = read_inside(pods, &plain, &file)?;
     ensure!(read == "0\n", "{read:?}");
     pods.finish(&plain)?;
-    let refused = pods.run_as("wrong", NamespaceMode::Pod, |config| {
-        config.linux.get_or_insert_default().sysctls = set("kernel.panic", "1");
-    });
-    let error = refused.err().context("a parameter of the host was set")?;
-    says(&format!("{error:#}"), &["kernel.panic"], &[])?;
+    // A parameter of the host, and one that the kernel does not know.
+    for (name, named) in [("kernel.panic", "panic"), ("net.ipv4.no_such", "no_such")] {
+        let refused = pods.run_as("wrong", NamespaceMode::Pod, |config| {
+            config.linux.get_or_insert_default().sysctls = set(name, "1");
+        });
+        let error = refused.err().with_context(|| format!("{name} was set"))?;
+        says(&format!("{error:#}"), &[named], &[])?;
+    }
     pods.becomes_clean()
 }
 

@@ -8,6 +8,8 @@ use runwasi_tests::docker::{LONG, block};
 use runwasi_tests::http::get_when_up;
 use runwasi_tests::{Command, Docker, Image};
 
+use crate::life;
+
 pub(crate) fn compose_file_of_the_documentation_runs(d: &mut Docker) -> Result<()> {
     d.load(Image::Wasmguests)?;
     let file = d.dir().join("compose.yaml");
@@ -29,6 +31,13 @@ pub(crate) fn compose_file_of_the_documentation_runs(d: &mut Docker) -> Result<(
     ensure!(logs.contains("GREETING=hello"), "{logs}");
     let web = d.state("shown-web-1")?;
     ensure!(web.status == "running", "{web:?}");
+    // By its policy, `unless-stopped`, and at the same port.
+    life::kill(web.pid)?;
+    d.becomes("shown-web-1", "running again", |state| {
+        state.status == "running" && state.pid != web.pid && state.restarts > 0
+    })?;
+    let again = get_when_up(server, "/")?;
+    ensure!(again.status == 200, "{again:?}");
     let ran = compose(&["exec", "-T", "web", "/wasmtest.component.wasm", "echo", "inside"]);
     let ran = ran.run()?.ok().context("exec")?.out();
     ensure!(ran == "inside\n", "{ran}");

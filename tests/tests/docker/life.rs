@@ -97,10 +97,13 @@ pub(crate) fn on_failure_starts_it_again_so_often(d: &mut Docker) -> Result<()> 
 }
 
 pub(crate) fn always_starts_it_again_after_its_process_was_killed(d: &mut Docker) -> Result<()> {
-    starts_again_after(d, |pid| {
-        let pid = Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
-        kill_process(pid, Signal::KILL).context("kill")
-    })
+    starts_again_after(d, kill)
+}
+
+/// Ends the OS process that Docker knows.
+pub(crate) fn kill(pid: u32) -> Result<()> {
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
+    kill_process(pid, Signal::KILL).context("kill")
 }
 
 pub(crate) fn always_starts_it_again_after_its_shim_was_killed(d: &mut Docker) -> Result<()> {

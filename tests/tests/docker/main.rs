@@ -58,6 +58,11 @@ runwasi_tests::suite! { runwasi_tests::check_docker: wasm_wasmtime = Wasmtime, w
         published_port_reaches_a_server;
 }}
 
+runwasi_tests::suite! { crate::run::check_with_init: init_wasmtime = Wasmtime, init_wasmtimed = Wasmtimed; {
+    run:
+        init_is_refused_with_advice;
+}}
+
 // Docker tries once to start a container again: a daemon that was killed needs the socket of its
 // service manager, at which the next one is waited for.
 runwasi_tests::suite! { runwasi_tests::check_docker: shim_wasmtime = Wasmtime; {

@@ -2,7 +2,10 @@
 //! `main.rs`.
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Command, Docker, says};
+use runwasi_tests::docker::{Engine, check_docker_with};
+use runwasi_tests::runtime::target_dir;
+use runwasi_tests::{Command, Docker, Runtime, says};
+use serde_json::json;
 
 pub(crate) fn program_gets_what_docker_run_says(d: &mut Docker) -> Result<()> {
     let image = d.runtime.image().name();
@@ -47,6 +50,22 @@ pub(crate) fn exit_statuses_are_those_of_docker(d: &mut Docker) -> Result<()> {
     let trapped = d.run(&[], &["trap"]).run()?.status;
     ensure!(d.runtime.runs_by_runc() || trapped == 134, "a trap is {trapped}");
     Ok(())
+}
+
+/// A Docker whose init is there: Debian's is in a package of its own.
+#[track_caller]
+pub(crate) fn check_with_init(
+    runtime: Runtime,
+    case: impl FnOnce(&mut Docker) -> Result<()> + Send,
+) {
+    let settings = json!({"init-path": target_dir().join("guests/wasmtest-native")});
+    check_docker_with(Engine::Newest, runtime, &settings, case);
+}
+
+/// Docker puts a native program before the container's own.
+pub(crate) fn init_is_refused_with_advice(d: &mut Docker) -> Result<()> {
+    let refused = d.run(&["--init"], &["echo"]).run()?.status_is(125)?.err();
+    says(&refused, &["/sbin/docker-init"], &["run the container without --init"])
 }
 
 pub(crate) fn exec_runs_beside_the_program(d: &mut Docker) -> Result<()> {

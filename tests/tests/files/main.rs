@@ -33,6 +33,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         appends_to_an_overlay_go_to_the_end
         volumes_lie_in_the_order_of_the_config
         tmpfs_holds_what_it_may_and_no_more
+        memory_log_and_socket_below_dev_are_mounted
         null_swallows_and_gives_nothing;
     restricted:
         masked_paths_are_empty
@@ -103,6 +104,7 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         single_files_are_mounted
         dev_is_our_own_and_small
         names_of_the_standard_streams_are_the_processes_own
+        memory_log_and_socket_below_dev_are_mounted
         mounts_below_dev_are_in_the_containers_own;
     restricted:
         masked_paths_are_empty

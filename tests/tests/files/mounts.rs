@@ -2,7 +2,8 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -248,15 +249,64 @@ pub(crate) fn mounts_below_dev_are_in_the_containers_own(c: &mut Containers) -> 
     Ok(())
 }
 
+/// As every pod of Kubernetes has them, and those with a logger of their node.
+pub(crate) fn memory_log_and_socket_below_dev_are_mounted(c: &mut Containers) -> Result<()> {
+    let shm = json!({
+        "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+        "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=1m"],
+    });
+    let bind = |at: &str, source: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["rbind", "rw"] });
+    let tree = with_dev(c)?;
+    fs::write(tree.outside("log"), "")?;
+    fs::set_permissions(tree.outside("log"), PermissionsExt::from_mode(0o666))?;
+    let _listener = UnixListener::bind(tree.outside("socket"))?;
+    let mut tree = tree
+        .mount(shm)
+        .mount(bind("/dev/termination-log", "log"))
+        .mount(bind("/dev/log", "socket"));
+    let id = c.id("sleeps");
+    tree.command(c, &["-d"], &id, &["sleep", "1000"])?.run()?.ok()?;
+    let dev = root_with(c, &id, "dev/termination-log")?.join("dev");
+    let memory = dev.join("shm");
+    let mode = fs::metadata(&memory)?.mode();
+    ensure!(mode & 0o7777 == 0o1777, "{mode:o}");
+    let size = statvfs(&memory)?;
+    let size = size.f_blocks * size.f_frsize;
+    ensure!(size == 1 << 20, "{size} bytes");
+    ensure!(fs::symlink_metadata(dev.join("log"))?.file_type().is_socket());
+    let guest = c.runtime.guest();
+    let exec = |name: &str, args: &[&str]| {
+        let args = [&[guest], args].concat();
+        c.exec_command(&["--user", "1000:1000"], &id, name, &args).run()
+    };
+    exec("ends", &["write", "/dev/termination-log", "the end"])?.ok()?;
+    ensure!(fs::read_to_string(tree.outside("log"))? == "the end");
+    exec("shares", &["write", "/dev/shm/f", "shared"])?.ok()?;
+    ensure!(fs::read_to_string(memory.join("f"))? == "shared");
+    exec("connects", &["cat", "/dev/log"])?.status_is(1)?;
+    ensure!(c.kill_and_finish(&id)? == 137);
+    c.fixture.becomes_clean()
+}
+
+/// The root directory of a running container that has this path, as it sees it. Of a guest, its
+/// server has it open.
+fn root_with(c: &Containers, id: &str, path: &str) -> Result<PathBuf> {
+    let process = PathBuf::from(format!("/proc/{}", c.is_running(id)?.pid));
+    if !c.runtime.is_wasm() {
+        return Ok(process.join("root"));
+    }
+    let open = fs::read_dir(process.join("fd"))?.flatten().map(|entry| entry.path());
+    let mut roots = open.filter(|file| file.join(path).exists());
+    roots.next().context("the guest's root is open nowhere")
+}
+
 /// Its tree is in no mount table; but whoever serves it has it open.
 pub(crate) fn nothing_a_guest_sees_has_devices_or_setuid(c: &mut Containers) -> Result<()> {
     let tmpfs = json!({ "destination": "/scratch", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m"] });
     let id = c.id("sleeps");
     let mut tree = with_dev(c)?.mount(tmpfs);
     tree.command(c, &["-d"], &id, &["sleep", "1000"])?.run()?.ok()?;
-    let open = fs::read_dir(format!("/proc/{}/fd", c.is_running(&id)?.pid))?;
-    let root = open.flatten().map(|entry| entry.path()).find(|file| file.join("scratch").is_dir());
-    let root = root.context("nobody has the guest's root open")?;
+    let root = root_with(c, &id, "scratch")?;
     let of = |place: &str| Ok::<_, anyhow::Error>(statvfs(root.join(place))?.f_flag);
     for place in ["", "data", "scratch"] {
         ensure!(

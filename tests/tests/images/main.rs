@@ -63,7 +63,8 @@ runwasi_tests::played! { played_wasmtime = Wasmtime, played_wasmtimed = Wasmtime
 // The CRI of 1.6 pulls no image that it cannot unpack.
 runwasi_tests::suite! { runwasi_tests::check_pods: pods_wasmtime = Wasmtime, pods_wasmtimed = Wasmtimed; {
     pods:
-        imported_wasm_images_run_in_a_pod;
+        imported_wasm_images_run_in_a_pod
+        images_of_one_config_are_refused_if_the_pod_names_none;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: pods_wasmtime_1_7 = Wasmtime, pods_wasmtimed_1_7 = Wasmtimed; {
