@@ -9,7 +9,7 @@ pub use crate::bootstrap::{
 use crate::{
     bootstrap::{self, start::Started},
     engine::{Engine, error::EngineError},
-    sanitize,
+    logging, sanitize,
     settings::SettingsError,
     suggestion::nearest,
 };
@@ -127,7 +127,12 @@ fn answer<F: From<BootstrapError>>(
         action => action,
     };
     let invocation = Invocation::check(flags)?;
-    act(action?, &invocation)
+    let action = action?;
+    if action == Action::Delete {
+        // Of what stays: the server, whose log it would be in, may have ended.
+        logging::warnings_to_stderr(about.runtime);
+    }
+    act(action, &invocation)
 }
 
 /// An error of the command line, with the known flag that is nearest to the unknown one.
