@@ -141,14 +141,9 @@ runwasi_tests::suite! { no_tasks = Wasmtimed; {
         daemon_without_its_threads_does_not_start_and_says_why;
 }}
 
-// A daemon's thin shim asks the daemon, which answers for itself.
-runwasi_tests::played! { delete_wasmtime = Wasmtime; {
+runwasi_tests::played! { delete_wasmtime = Wasmtime, delete_wasmtimed = Wasmtimed; {
     files:
-        delete_does_not_succeed_while_the_server_lives;
-}}
-
-runwasi_tests::played! { left_wasmtime = Wasmtime, left_wasmtimed = Wasmtimed; {
-    files:
+        delete_does_not_succeed_while_the_server_lives
         delete_names_what_it_could_not_remove;
 }}
 
