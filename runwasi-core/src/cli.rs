@@ -138,7 +138,7 @@ fn text(error: BootstrapError) -> String {
 /// An error with the id of its container, which a reason of the system does not have.
 fn named(id: &str, error: String) -> String {
     let is_of_an_id = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    match error.split(|c| !is_of_an_id(c)).any(|word| word == id) {
+    match error.split(|c: char| !is_of_an_id(c)).any(|word| word == id) {
         true => error,
         false => format!("container {id}: {error}"),
     }

@@ -248,7 +248,7 @@ pub(crate) fn informational_responses_without_end_hold_no_worker(c: &mut Contain
         let program = fs::read(guests()?.join(file))?;
         best_of(3, || {
             let addresses = [address(), address()];
-            let server = |address: &SocketAddr| {
+            let server = |address: &SocketAddr| -> Result<Guest> {
                 let guest = Guest::new(c, &program)?.memory(LIMIT);
                 Ok(guest.annotation("io.runwasi.http.address", &address.to_string()))
             };

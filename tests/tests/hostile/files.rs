@@ -14,7 +14,7 @@ use runwasi_tests::hostile::hung::Hung;
 use runwasi_tests::hostile::lease::Lease;
 use runwasi_tests::hostile::programs::{OPEN, OPEN_COMPONENT, READ_STREAM, SWAP, streams_for_ever};
 use runwasi_tests::{
-    Containerd, Containers, Image, Meter, Runtime, ShimDriver, best_of, check_alone_with,
+    Command, Containerd, Containers, Image, Meter, Runtime, ShimDriver, best_of, check_alone_with,
     poll_until, proc,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -418,15 +418,12 @@ pub(crate) fn delete_names_what_it_could_not_remove(p: &ShimDriver) -> Result<()
     let bundle = p.bundle("left", &[p.runtime().guest(), "exit", "0"])?;
     // As a killed shim leaves it: its last thread is in the kernel and does not end.
     let cgroup = Tasks::new(&format!("{}-left", p.namespace()))?;
-    let mut process = std::process::Command::new("sleep").arg("1000").spawn()?;
-    let taken = cgroup.take(process.id());
     let place = cgroup.path().display().to_string();
     fs::write(bundle.path().join("cgroups.made"), format!("{place}\n\n"))?;
-    let deleted = p.delete("left", bundle.path());
+    let process = Command::new("sleep").args(["1000"]).spawn()?;
+    cgroup.take(process.pid())?;
+    let said = p.delete("left", bundle.path())?.ok()?.err();
     process.kill()?;
-    process.wait()?;
-    taken?;
-    let said = deleted?.ok()?.err();
     ensure!(said.contains("a cgroup stays behind") && said.matches(&place).count() == 1, "{said}");
     // It can be repeated, and says nothing if all is gone.
     let deleted = p.delete("left", bundle.path())?.ok()?;
