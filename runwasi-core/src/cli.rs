@@ -9,7 +9,7 @@ pub use crate::bootstrap::{
 use crate::{
     bootstrap::{self, start::Started},
     engine::{Engine, error::EngineError},
-    sanitize,
+    logging, sanitize,
     settings::SettingsError,
     suggestion::nearest,
 };
@@ -82,52 +82,66 @@ pub enum Action {
 
 /// The `main` of a shim's program: parses containerd's command line and answers `-v` and `-info`.
 /// Otherwise it prints the reply of `act`, or its error.
-pub fn run<F: Display + From<BootstrapError>>(
+pub fn run<F: Display>(
     about: About,
     act: impl FnOnce(Action, &Invocation) -> Result<Vec<u8>, F>,
 ) -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    match answer(&about, &arguments, act).and_then(|answer| print(&answer).map_err(F::from)) {
+    match answer(&about, &arguments, act).and_then(|answer| print(&answer).map_err(text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The only place that reports an error of a shim. With stderr closed, there is no other
             // place to report it to. Sanitized, since errors quote ids and paths from outside.
-            let _ = writeln!(
-                std::io::stderr(),
-                "{}: {}",
-                about.runtime,
-                sanitize::text(&error.to_string())
-            );
+            let _ = writeln!(std::io::stderr(), "{}: {}", about.runtime, sanitize::text(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn answer<F: From<BootstrapError>>(
+/// The reply, or the text of the error.
+fn answer<F: Display>(
     about: &About,
     arguments: &[OsString],
     act: impl FnOnce(Action, &Invocation) -> Result<Vec<u8>, F>,
-) -> Result<Vec<u8>, F> {
+) -> Result<Vec<u8>, String> {
     // Only the first argument: a later one can be the value of a flag.
     if arguments.first().is_some_and(|first| ["-h", "-help", "--help"].iter().any(|h| first == h)) {
         return Ok(USAGE.into());
     }
-    let flags = containerd_shim::parse(arguments)
-        .map_err(|error| BootstrapError::Arguments(with_nearest_flag(error.to_string())))?;
+    let flags =
+        containerd_shim::parse(arguments).map_err(|error| with_nearest_flag(error.to_string()))?;
     if flags.version {
         return Ok(version(about).into_bytes());
     }
     if flags.info {
-        return Ok(bootstrap::info::runtime_info(about)?);
+        return bootstrap::info::runtime_info(about).map_err(text);
     }
     // An unknown word is reported before a missing flag, and a missing word after it: containerd
     // sets all of them.
     let action = match Action::parse(&flags.action) {
-        Err(unknown) if !flags.action.is_empty() => return Err(unknown.into()),
+        Err(unknown) if !flags.action.is_empty() => return Err(text(unknown)),
         action => action,
     };
-    let invocation = Invocation::check(flags)?;
-    act(action?, &invocation)
+    let invocation = Invocation::check(flags).map_err(text)?;
+    let action = action.map_err(text)?;
+    if action == Action::Delete {
+        // Of what stays: the server, whose log it would be in, may have ended.
+        logging::warnings_to_stderr(about.runtime);
+    }
+    act(action, &invocation).map_err(|error| named(invocation.id.as_str(), error.to_string()))
+}
+
+fn text(error: BootstrapError) -> String {
+    error.to_string()
+}
+
+/// An error with the id of its container, which a reason of the system does not have.
+fn named(id: &str, error: String) -> String {
+    let is_of_an_id = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match error.split(|c: char| !is_of_an_id(c)).any(|word| word == id) {
+        true => error,
+        false => format!("container {id}: {error}"),
+    }
 }
 
 /// An error of the command line, with the known flag that is nearest to the unknown one.
@@ -172,4 +186,20 @@ fn print(bytes: &[u8]) -> Result<(), BootstrapError> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|source| BootstrapError::Io { what: "stdout".into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_names_its_container_once() {
+        for (error, text) in [
+            ("no thread can be made", "container web: no thread can be made"),
+            ("/s/web/config.json: no process", "/s/web/config.json: no process"),
+            ("/s/web2/config.json: no process", "container web: /s/web2/config.json: no process"),
+        ] {
+            assert_eq!(named("web", error.to_owned()), text);
+        }
+    }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use runwasi_tests::bundle::fifo;
 use runwasi_tests::connection::guests;
 use runwasi_tests::hostile::guests::Guest;
+use runwasi_tests::hostile::hints::{self, Asking};
 use runwasi_tests::hostile::hung::Hung;
 use runwasi_tests::hostile::lease::Lease;
 use runwasi_tests::hostile::programs as program;
@@ -101,7 +102,7 @@ type Next = Box<dyn Fn(&Containers, usize) -> Result<Guest> + Sync>;
 type Clients = Box<dyn FnOnce() -> Result<Box<dyn Any>>>;
 
 /// All of them, in the order of the table.
-pub(crate) static ATTACKS: [Attack; 23] = [
+pub(crate) static ATTACKS: [Attack; 24] = [
     attack("native", "to compare: two native loops in a container's place", |_| {
         let clients: Clients = Box::new(|| Ok(Box::new(Loops::start()?)));
         let course = Course::Lasting { guests: Vec::new(), clients: Some(clients) };
@@ -175,6 +176,7 @@ pub(crate) static ATTACKS: [Attack; 23] = [
     attack("deaf", "16 clients that never read their 200 MB", |c| {
         server(c, "/bytes?count=200000000", DEAF_CLIENTS)
     }),
+    attack("informational", "responses 103 without end to requests of a server", hinted),
     attack("compilation", "modules of 180,000 instructions, each a new one", |c| {
         let salt = std::process::id() as usize;
         let of_runtime = usize::from(c.runtime.needs_daemon());
@@ -290,13 +292,28 @@ fn in_directory(c: &Containers) -> Result<Guest> {
     Ok(guest)
 }
 
+fn http_app(c: &Containers, address: SocketAddr) -> Result<Guest> {
+    let program = fs::read(guests()?.join("http_app.wasm"))?;
+    let guest =
+        with_memory(c, program)?.annotation("io.runwasi.http.address", &address.to_string());
+    Ok(guest.annotation("io.runwasi.http.max-requests", "10000"))
+}
+
+/// Two servers that ask an upstream without a response.
+fn hinted(c: &Containers) -> Result<Attackers> {
+    let servers = [address(), address()];
+    let upstream = hints::upstream()?;
+    let guests = servers.iter().map(|address| http_app(c, *address)).collect::<Result<Vec<_>>>()?;
+    let limit = LIMIT * guests.len() as u64;
+    let clients: Clients = Box::new(move || Ok(Box::new(Asking::start(&servers, upstream))));
+    let course = Course::Lasting { guests, clients: Some(clients) };
+    Ok(Attackers { course, limit, held: Vec::new() })
+}
+
 /// A server, and clients that ask it for a path and do not read.
 fn server(c: &Containers, path: &'static str, count: usize) -> Result<Attackers> {
     let address = address();
-    let program = fs::read(guests()?.join("http_app.wasm"))?;
-    let guest = with_memory(c, program)?
-        .annotation("io.runwasi.http.address", &address.to_string())
-        .annotation("io.runwasi.http.max-requests", "10000");
+    let guest = http_app(c, address)?;
     let clients: Clients = Box::new(move || -> Result<Box<dyn Any>> {
         get_when_up(address, "/hello")?;
         let clients = (0..count).map(|_| ask(address, path)).collect::<Result<Vec<_>>>()?;

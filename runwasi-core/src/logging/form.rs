@@ -68,6 +68,14 @@ impl Form {
         line
     }
 
+    /// The line of an event outside of spans.
+    pub(super) fn line(&self, event: &Event<'_>) -> String {
+        let mut line = String::new();
+        // Never an error: the writer is a string.
+        let _ = self.write(&mut line, *event.metadata().level(), |fields| event.record(fields));
+        line
+    }
+
     /// Writes a line. `record` gives its fields, the message first; it may be called twice.
     fn write(
         &self,

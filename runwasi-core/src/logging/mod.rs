@@ -6,12 +6,14 @@
 //! | `filter` | which lines are logged |
 //! | `form`, `escape` | a line as text, as JSON or for the journal; untrusted text in it |
 //! | `lossy`, `journal` | where lines go; no thread ever waits for the reader of the log |
+//! | `warnings` | lines of a program that ends at once |
 
 mod escape;
 mod filter;
 mod form;
 mod journal;
 mod lossy;
+mod warnings;
 
 use std::{
     fs::{File, OpenOptions},
@@ -28,6 +30,7 @@ use self::{
     form::{Form, SpanFields},
     journal::JournalSocket,
     lossy::Lossy,
+    warnings::Warnings,
 };
 
 /// Form of the lines of a daemon.
@@ -77,6 +80,13 @@ pub fn to_stderr_at(level: LevelFilter, format: LogFormat) {
     if let Some(log) = log {
         install(level, log);
     }
+}
+
+/// Writes warnings and errors to stderr, for a `delete`: containerd logs what it finds there.
+pub(crate) fn warnings_to_stderr(runtime: &'static str) {
+    let form = Form::Text { runtime: Some(runtime) };
+    // A second call fails and keeps the first subscriber.
+    let _ = tracing::subscriber::set_global_default(Warnings(form));
 }
 
 /// Writes the error that ends a program to stderr, as far as that takes no waiting.

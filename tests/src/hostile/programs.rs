@@ -129,6 +129,9 @@ pub const OPEN: &str = r#"(module
       (then (drop (call $close (i32.load (i32.const 8))))))
     (br $again))))"#;
 
+/// The same by a component of p2, whose function is `go`.
+pub const OPEN_COMPONENT: &str = include_str!("programs/open.wat");
+
 /// Asks at once for 10,000 copies of a value of 8 MiB; traps unless it is refused.
 pub const KEYVALUE: &str = include_str!("programs/kv.wat");
 /// The calls of `wasi:http`; a body of `go` takes the place of `(; GO ;)`.

@@ -55,7 +55,7 @@ pub(crate) fn network_namespace_becomes_the_shims(p: &ShimDriver) -> Result<()> 
 fn namespace_is_refused(p: &ShimDriver, path: &Path, reasons: &[&str]) -> Result<()> {
     let bundle = with_network(p, path)?;
     let said = p.start("net", bundle.path())?.refused()?;
-    super::says(&said, &[FIELD, &path.to_string_lossy()], reasons)?;
+    super::says(&said, &["container net: ", FIELD, &path.to_string_lossy()], reasons)?;
     p.becomes_clean()
 }
 

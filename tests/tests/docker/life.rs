@@ -1,7 +1,7 @@
 //! From the start of a container to its end, and over ends of its host; the cases are listed in
 //! `main.rs`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::docker::{Engine, LONG, check_docker_with};
@@ -108,6 +108,27 @@ pub(crate) fn kill(pid: u32) -> Result<()> {
 
 pub(crate) fn always_starts_it_again_after_its_shim_was_killed(d: &mut Docker) -> Result<()> {
     starts_again_after(d, proc::kill9)
+}
+
+/// A stop of the daemon or of the shim, as at the shutdown of a node.
+pub(crate) fn stopped_host_gives_the_programs_own_status(d: &mut Docker) -> Result<()> {
+    d.detached("main", &[], &["sleep", "100"])?;
+    let servers: BTreeSet<_> = d.fixture.shims().iter().map(|shim| shim.pid).collect();
+    ensure!(!servers.is_empty(), "no server");
+    for server in servers {
+        let server = Pid::from_raw(i32::try_from(server)?).context("no pid")?;
+        kill_process(server, Signal::TERM)?;
+    }
+    let ended = d.becomes("main", "ended", |state| state.status == "exited")?;
+    ensure!((ended.exit_code, ended.oom_killed) == (143, false), "{ended:?}");
+    d.says(&["rm", "main"])?;
+    if d.runtime.needs_daemon() {
+        let daemon = d.fixture.daemon()?;
+        ensure!(daemon.ends(LONG)? == 0);
+        daemon.start_again()?;
+    }
+    d.run(&[], &["exit", "3"]).run()?.status_is(3)?;
+    Ok(())
 }
 
 fn starts_again_after(d: &Docker, kill: impl FnOnce(u32) -> Result<()>) -> Result<()> {

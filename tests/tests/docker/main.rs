@@ -54,6 +54,8 @@ runwasi_tests::suite! { runwasi_tests::check_docker: wasm_wasmtime = Wasmtime, w
     images:
         layers_of_wasm_run
         images_for_wasi_run_from_import_and_build;
+    life:
+        stopped_host_gives_the_programs_own_status;
     network:
         published_port_reaches_a_server;
 }}

@@ -1,19 +1,22 @@
 //! Host calls whose work the guest makes as long as it likes: none holds a worker. The timer of the
 //! neighbours is the judge.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::{
     Containers, Output, best_of,
+    connection::guests,
     hostile::{
         guests::Guest,
+        hints::{self, Asking},
         neighbours::Neighbours,
         programs::{
-            self, COPY_STREAM, GET_MANY, LIST_STREAM, LOOKUP, RANDOM, READ_STREAM, READDIR, SPIN,
-            module, polls, reads, streams, streams_for_ever, writes,
+            self, COLLECT, COPY_STREAM, GET_MANY, LIST_STREAM, LOOKUP, RANDOM, READ_STREAM,
+            READDIR, SPIN, module, polls, reads, streams, streams_for_ever, writes,
         },
     },
+    http::address,
 };
 
 /// Memory limit of the attackers.
@@ -232,6 +235,33 @@ pub(crate) fn a_million_missing_keys_hold_no_worker(c: &mut Containers) -> Resul
     // is ended by its first call.
     let guest = || Ok(Guest::new(c, GET_MANY)?.export("go").memory(4 * LIMIT));
     judged(c, "get-many of 1,000,000", guest)
+}
+
+pub(crate) fn collections_of_a_gc_heap_hold_no_worker(c: &mut Containers) -> Result<()> {
+    judged(c, "lists of 200,000 objects", || Ok(Guest::new(c, COLLECT)?.memory(LIMIT)))
+}
+
+/// Two servers that ask such an upstream, which answers no request.
+pub(crate) fn informational_responses_without_end_hold_no_worker(c: &mut Containers) -> Result<()> {
+    let upstream = hints::upstream()?;
+    for (world, file) in [("p2", "http_app.wasm"), ("p3", "p3_http.wasm")] {
+        let program = fs::read(guests()?.join(file))?;
+        best_of(3, || {
+            let addresses = [address(), address()];
+            let server = |address: &SocketAddr| -> Result<Guest> {
+                let guest = Guest::new(c, &program)?.memory(LIMIT);
+                Ok(guest.annotation("io.runwasi.http.address", &address.to_string()))
+            };
+            let servers = addresses.iter().map(server).collect::<Result<Vec<_>>>()?;
+            let asking = Asking::start(&addresses, upstream);
+            let name = format!("responses 103 without end, {world}");
+            let judged = Neighbours::start(c)?.judge(&name, servers)?;
+            let refused = asking.refused();
+            ensure!(refused >= 8, "{world}: only {refused} requests, it shows nothing");
+            judged.timer_goes_on()
+        })?;
+    }
+    c.fixture.becomes_clean()
 }
 
 /// Guests that only compute are paced, and the neighbours do not notice.

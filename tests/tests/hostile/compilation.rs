@@ -185,6 +185,7 @@ pub(crate) fn compiler_beyond_its_memory_is_a_start_error(b: &mut Fixture) -> Re
     runs(b, "small.wat")?;
     let said = refusal(b, "large.wasm")?;
     says(&said, &["/large.wasm", "engine.compile-memory"], &["128 mib"])?;
+    ensure!(said.matches("engine.compile-memory").count() == 1, "{said}");
     // It is the limit that refuses, and it ended the compiler only.
     b.module("next.wat", printing("", "(func)"))?;
     runs(b, "next.wat")?;
@@ -199,6 +200,7 @@ pub(crate) fn compiler_beyond_its_time_is_a_start_error(b: &mut Fixture) -> Resu
     let said = refusal(b, "large.wasm")?;
     // Beside others that compute the limit by the clock may come first.
     says(&said, &["/large.wasm", "engine.compile-time"], &["1 s", "10 s"])?;
+    ensure!(said.matches("engine.compile-time").count() == 1, "{said}");
     ensure!(b.compilers().is_empty(), "its compiler goes on");
     b.fixture.becomes_clean()
 }

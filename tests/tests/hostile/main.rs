@@ -20,6 +20,7 @@ runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, 
         fields_are_bounded
         component_may_hold_a_hundred_and_ten_thousand_handles
         what_an_asynchronous_component_holds_is_bounded
+        responses_that_no_client_reads_are_bounded
         error_contexts_are_off
         gc_heap_beyond_the_limit_is_killed_and_reported
         gc_heap_is_usable_up_to_the_limit
@@ -41,6 +42,7 @@ runwasi_tests::suite! { crate::shares::check: shares_wasmtime = Wasmtime, shares
         each_refusal_names_container_resource_limit_and_setting_once
         processes_of_a_container_are_bounded
         http_server_leaves_stacks_to_others
+        http_server_accepts_within_its_share
         guest_that_closes_its_files_can_open_again
         listener_of_p3_accepts_within_its_share;
 }}
@@ -110,9 +112,11 @@ runwasi_tests::suite! { runwasi_tests::check_alone: files_wasmtime = Wasmtime, f
 // The guest as a component, whose calls are others.
 runwasi_tests::suite! { runwasi_tests::check_alone: files_component_wasmtime = WasmtimeComponent, files_component_wasmtimed = WasmtimedComponent; {
     files:
+        fifo_swapped_in_by_another_container_holds_no_worker
         file_under_a_lease_of_another_process_holds_no_worker
         file_on_a_hung_file_system_holds_only_its_reader
-        output_to_a_hung_file_system_holds_only_its_guests;
+        output_to_a_hung_file_system_holds_only_its_guests
+        cpu_of_file_calls_is_charged_to_the_container;
 }}
 
 runwasi_tests::suite! { crate::files::check_few_threads: held_wasmtime = Wasmtime, held_wasmtimed = Wasmtimed; {
@@ -137,10 +141,10 @@ runwasi_tests::suite! { no_tasks = Wasmtimed; {
         daemon_without_its_threads_does_not_start_and_says_why;
 }}
 
-// A daemon's thin shim asks the daemon, which answers for itself.
-runwasi_tests::played! { delete_wasmtime = Wasmtime; {
+runwasi_tests::played! { delete_wasmtime = Wasmtime, delete_wasmtimed = Wasmtimed; {
     files:
-        delete_does_not_succeed_while_the_server_lives;
+        delete_does_not_succeed_while_the_server_lives
+        delete_names_what_it_could_not_remove;
 }}
 
 runwasi_tests::suite! { signals_wasmtime = Wasmtime, signals_wasmtimed = Wasmtimed; {
@@ -176,6 +180,8 @@ runwasi_tests::suite! { runwasi_tests::check_alone: calls_wasmtime = Wasmtime, c
         a_large_directory_by_a_stream_holds_no_worker
         a_name_with_many_addresses_holds_no_worker
         a_million_missing_keys_hold_no_worker
+        informational_responses_without_end_hold_no_worker
+        collections_of_a_gc_heap_hold_no_worker
         spinning_guests_do_not_delay_their_neighbours;
 }}
 
@@ -193,6 +199,7 @@ runwasi_tests::suite! { crate::stop::check: stop_wasmtime = Wasmtime, stop_wasmt
     stop:
         stop_tells_the_guests_own_status_once
         stop_is_quick_without_a_client_and_delete_repeats_the_status
+        stop_tells_guests_that_wait_in_the_kernel
         stopping_sandbox_takes_no_container;
 }}
 

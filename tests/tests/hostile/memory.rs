@@ -1,13 +1,18 @@
 //! What a guest makes the host keep, measured at the OS process that serves it; the cases are listed in `main.rs`.
 
 use std::fs::{self, File};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::events::Events;
+use runwasi_tests::hostile::neighbours::rest;
 use runwasi_tests::hostile::programs::{BODIES, FIELDS, HTTP, KEYVALUE, OBJECTS};
+use runwasi_tests::http::get;
+use runwasi_tests::server::{self, APP, serve};
 use runwasi_tests::{Command, Containers, poll_until, proc};
 
 const MIB: u64 = 1 << 20;
@@ -84,6 +89,48 @@ pub(crate) fn what_an_asynchronous_component_holds_is_bounded(c: &mut Containers
         guest.is_bounded_with(c, 137, SLACK * 3).context(what)?;
     }
     Ok(())
+}
+
+/// Clients of one server, each of which asks for 200 MB.
+const CLIENTS: usize = 16;
+
+pub(crate) fn responses_that_no_client_reads_are_bounded(c: &mut Containers) -> Result<()> {
+    for (world, guest) in [("p2", APP), ("p3", server::P3)] {
+        let id = c.id(world);
+        let limit = LIMIT.to_string();
+        let address = serve(c, &["--memory-limit", &limit], &id, guest)?;
+        // What the server needs for its first answer: its code, its pools.
+        ensure!(get(address, "/bytes?count=1000000")?.status == 200);
+        let shims = c.fixture.shims();
+        let pid = shims.iter().find(|shim| shim.id == id).context("no server")?.pid;
+        let before = proc::reset_peak(pid)?;
+        let clients = (0..CLIENTS).map(|_| asked(address)).collect::<Result<Vec<_>>>()?;
+        // All buffers are full once the guests wait.
+        let mut used = proc::cpu_time(pid)?;
+        poll_until("guests that wait", PATIENCE, || {
+            let wait = Duration::from_millis(500);
+            rest(wait);
+            let now = proc::cpu_time(pid).ok()?;
+            let more = now.saturating_sub(std::mem::replace(&mut used, now));
+            (more < wait / 10).then_some(())
+        })?;
+        let grown = proc::memory(pid, "VmHWM")?.saturating_sub(before);
+        println!("{:?}: {CLIENTS} clients of {world}: {} MiB more", c.runtime, grown / MIB);
+        ensure!(grown <= LIMIT + SLACK, "{world}: grown by {} KiB", grown >> 10);
+        c.is_running(&id)?;
+        drop(clients);
+        ensure!(c.kill_and_finish(&id)? == 137);
+    }
+    c.fixture.becomes_clean()
+}
+
+/// A client that has seen the first byte of its response, and reads no more.
+fn asked(server: SocketAddr) -> Result<TcpStream> {
+    let mut client = TcpStream::connect(server)?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    write!(client, "GET /bytes?count=200000000 HTTP/1.1\r\nHost: {server}\r\n\r\n")?;
+    ensure!(client.peek(&mut [0])? == 1, "no response");
+    Ok(client)
 }
 
 pub(crate) fn error_contexts_are_off(c: &mut Containers) -> Result<()> {

@@ -215,13 +215,13 @@ pub(crate) fn start_that_does_not_fit_names_what_is_exhausted(c: &mut Containers
     g.write("none.wat", &component(1, ""))?;
     let mut ids = vec![g.start(c, "/g/two.wat#go")?, g.start(c, "/g/two.wat#go")?];
     ids.push(g.start(c, "/g/one.wat#go")?);
-    let wanted = &["linear memories", "3 more than the 19 in use", "the 20 of all containers"];
-    says(&g.refused(c, "/g/one.wat#go")?, wanted, &["engine.memories raises"])?;
+    let wanted = ["linear memories", "3 more than the 19 in use", "the 20 of all containers"];
+    names_once(&g.refused(c, "/g/one.wat#go")?, &[&wanted[..], &["engine.memories"]].concat())?;
     while ids.len() < 12 {
         ids.push(g.start(c, "/g/none.wat#go")?);
     }
-    let wanted = &["instance slots", "the 12 of all containers"];
-    says(&g.refused(c, "/g/none.wat#go")?, wanted, &["slots raises"])?;
+    let wanted = ["instance slots", "the 12 of all containers", "which slots raises"];
+    names_once(&g.refused(c, "/g/none.wat#go")?, &wanted)?;
     for id in ids.drain(3..) {
         ensure!(c.kill_and_finish(&id)? == 137);
     }
@@ -387,6 +387,33 @@ pub(crate) fn http_server_leaves_stacks_to_others(c: &mut Containers) -> Result<
     }
     let took = began.elapsed();
     ensure!(took > Duration::from_secs(5), "12 requests, 4 at once: only {took:?}");
+    end(c, &[id])
+}
+
+pub(crate) fn http_server_accepts_within_its_share(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    let address = address();
+    let listen = format!("io.runwasi.http.address={address}");
+    let most = "io.runwasi.http.max-connections=10000";
+    let id = c.next_id();
+    g.run(c, &["-d", "--annotation", &listen, "--annotation", most], &id, APP).run()?.ok()?;
+    ensure!(get(address, "/hello")?.status == 200);
+    let serving = c.is_running(&id)?.pid;
+    let before = proc::fds(serving)?;
+    let clients: Vec<_> =
+        (0..80).map(|_| TcpStream::connect(address)).collect::<std::io::Result<_>>()?;
+    let accepted = || proc::fds(serving).map_or(0, |now| now.saturating_sub(before));
+    poll_until("accepted clients", Duration::from_secs(20), || (accepted() >= 20).then_some(()))?;
+    ensure!(
+        poll_until("more clients", Duration::from_secs(2), || (accepted() > 48).then_some(()))
+            .is_err(),
+        "{} descriptors more, with a share of 40",
+        accepted()
+    );
+    // Others of the node connect, and so do its own clients when there is room again.
+    g.neighbour_runs(c)?;
+    drop(clients);
+    ensure!(get(address, "/hello")?.status == 200);
     end(c, &[id])
 }
 

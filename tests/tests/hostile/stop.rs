@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::{StateRequest, StateResponse, Status, WaitRequest, WaitResponse};
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::events::{Events, Seen};
+use runwasi_tests::hostile::hung::Hung;
 use runwasi_tests::server::{APP, serve};
 use runwasi_tests::shim::{LIMIT, TaskClient, reason};
 use runwasi_tests::{
@@ -152,6 +153,29 @@ pub(crate) fn stop_is_quick_without_a_client_and_delete_repeats_the_status(
         }
         c.is_taken_away(id)?;
     }
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn stop_tells_guests_that_wait_in_the_kernel(c: &mut Containers) -> Result<()> {
+    let events = Events::listen(c)?;
+    let hung = Hung::mount(&c.fixture.dir().join("hung"))?;
+    let source = c.fixture.dir().join("hung");
+    let mount = format!("type=bind,src={},dst=/v,options=bind", source.display());
+    let id = c.id("reads");
+    c.detached_with(&["--mount", &mount], &id, &["cat", "/v/f"])?;
+    poll_until("a read", SOON, || (hung.calls() > 0).then_some(()))?;
+    let waiting = waits(c, &id)?;
+    let begin = Instant::now();
+    let pids = stop(c)?;
+    ensure!(waiting.join().map_err(|_| anyhow::anyhow!("panic"))?? == 143);
+    let took = begin.elapsed();
+    ensure!(took < Duration::from_secs(10), "the exit was told after {took:?}");
+    deletes(c, &id, 143)?;
+    exits_once(&events, &id, 143)?;
+    c.delete_container(&id)?;
+    // The kernel keeps the process of the server until the file system answers.
+    drop(hung);
+    ends(c, &pids)?;
     c.fixture.becomes_clean()
 }
 

@@ -21,10 +21,10 @@ const SOON: Duration = Duration::from_secs(20);
 const LIMITS: [&str; 3] = ["pids.max", "TasksMax=", "kernel.threads-max"];
 
 /// A cgroup that bounds threads and processes, of either version.
-struct Tasks(PathBuf);
+pub(crate) struct Tasks(PathBuf);
 
 impl Tasks {
-    fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let old = Path::new("/sys/fs/cgroup/pids");
         let root = if old.is_dir() { old } else { Path::new("/sys/fs/cgroup") };
         if root != old {
@@ -36,8 +36,13 @@ impl Tasks {
         Ok(Self(directory))
     }
 
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Moves an OS process into it.
-    fn take(&self, pid: u32) -> Result<()> {
+    pub(crate) fn take(&self, pid: u32) -> Result<()> {
         fs::write(self.0.join("cgroup.procs"), pid.to_string())
             .with_context(|| format!("process {pid} into {}", self.0.display()))
     }
@@ -60,7 +65,8 @@ impl Drop for Tasks {
                 // An error: it has ended.
                 drop(fs::write(self.0.with_file_name("cgroup.procs"), pid));
             }
-            fs::remove_dir(&self.0).ok()
+            let removed = fs::remove_dir(&self.0);
+            (removed.is_ok() || !self.0.exists()).then_some(())
         };
         // An error leaves an empty cgroup.
         let _ = poll_until("empty cgroup", SOON, removed);
@@ -101,8 +107,9 @@ pub(crate) fn server_without_further_threads_refuses_by_name_and_works_again(
     tasks.limit("1")?;
     for _ in 0..3 {
         let flags = [&flags[..], &["--rm"]].concat();
-        let refused = c.run_command(&flags, &c.next_id(), &["echo", "hello"]).run()?.refused()?;
-        says(&refused, &LIMITS, &[])?;
+        let id = c.next_id();
+        let refused = c.run_command(&flags, &id, &["echo", "hello"]).run()?.refused()?;
+        says(&refused, &[&[id.as_str()], &LIMITS[..]].concat(), &[])?;
     }
     let refused = c.exec(&lives, "more", &["echo", "hello"])?.refused()?;
     says(&refused, &LIMITS, &[])?;
@@ -210,12 +217,12 @@ pub(crate) fn daemon_with_few_tasks_lives_on_under_load(c: &mut Containers) -> R
         let ended = run.wait()?;
         match ended.status {
             0 => started.push(id),
-            _ => refused.push(ended.refused()?),
+            _ => refused.push((id, ended.refused()?)),
         }
     }
     ensure!(!started.is_empty() && !refused.is_empty(), "{} and {}", started.len(), refused.len());
-    for refusal in &refused {
-        says(refusal, &LIMITS, &[])?;
+    for (id, refusal) in &refused {
+        says(refusal, &[&[id.as_str()], &LIMITS[..]].concat(), &[])?;
     }
     ensure!(c.fixture.daemon()?.pid()? == daemon && proc::alive(daemon), "the daemon has ended");
     for id in &started {

@@ -21,16 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const TRIES: usize = 20;
 
 pub(crate) fn half_closing_client_gets_its_answer(c: &mut Containers) -> Result<()> {
-    let id = c.id("half");
-    let address = serve(c, &[], &id, APP)?;
-    let mut client = TcpStream::connect(address)?;
-    client.set_read_timeout(Some(PATIENCE))?;
-    write!(client, "GET /slow?ms=300 HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
-    client.shutdown(Shutdown::Write)?;
-    let mut answer = String::new();
-    client.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 200") && answer.contains("late"), "{answer:?}");
-    ensure!(c.kill_and_finish(&id)? == 137);
+    for (world, guest) in [("p2", APP), ("p3", P3)] {
+        let id = c.id(world);
+        let address = serve(c, &[], &id, guest)?;
+        let mut client = TcpStream::connect(address)?;
+        client.set_read_timeout(Some(PATIENCE))?;
+        write!(client, "GET /slow?ms=300 HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+        client.shutdown(Shutdown::Write)?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        let is_whole = answer.starts_with("HTTP/1.1 200") && answer.contains("late");
+        ensure!(is_whole, "{world}: {answer:?}");
+        ensure!(c.kill_and_finish(&id)? == 137);
+    }
     c.fixture.becomes_clean()
 }
 
@@ -94,41 +97,46 @@ fn upstream(stray: &'static str, reset: bool) -> Result<SocketAddr> {
 }
 
 pub(crate) fn requests_in_the_backlog_at_sigterm_are_answered(c: &mut Containers) -> Result<()> {
-    let id = c.id("backlog");
-    let one = "io.runwasi.http.max-connections=1";
-    let address = serve(c, &["--annotation", one], &id, APP)?;
-    let mut clients = Vec::new();
-    // The first has the only place, the others wait to be accepted.
-    for path in ["/slow?ms=3000", "/hello", "/hello", "/hello"] {
-        let mut client = Connection::to(address)?;
-        client.send(path)?;
-        clients.push(client);
+    for (world, guest) in [("p2", APP), ("p3", P3)] {
+        let id = c.id(world);
+        let one = "io.runwasi.http.max-connections=1";
+        let address = serve(c, &["--annotation", one], &id, guest)?;
+        let mut clients = Vec::new();
+        // The first has the only place, the others wait to be accepted.
+        for path in ["/slow?ms=3000", "/hello", "/hello", "/hello"] {
+            let mut client = Connection::to(address)?;
+            client.send(path)?;
+            clients.push(client);
+        }
+        c.kill(&id, "SIGTERM")?;
+        for (n, mut client) in clients.into_iter().enumerate() {
+            let answer = client.answer().with_context(|| format!("{world}, request {n}"))?;
+            ensure!(answer.status == 200, "{world}, request {n}: {answer:?}");
+        }
+        ensure!(c.finish(&id)? == 0);
     }
-    c.kill(&id, "SIGTERM")?;
-    for (n, mut client) in clients.into_iter().enumerate() {
-        let answer = client.answer().with_context(|| format!("request {n}"))?;
-        ensure!(answer.status == 200, "request {n}: {answer:?}");
-    }
-    ensure!(c.finish(&id)? == 0);
     c.fixture.becomes_clean()
 }
 
 pub(crate) fn request_that_does_not_fit_the_memory_waits(c: &mut Containers) -> Result<()> {
-    let id = c.id("room");
-    let memory = (24u64 << 20).to_string();
-    let flags = ["--memory-limit", &memory, "--annotation", "io.runwasi.http.queue-timeout=30s"];
-    let address = serve(c, &flags, &id, APP)?;
-    let mut clients = Vec::new();
-    // More than fit at once: see `memory_limit_is_for_all_requests_together`.
-    for _ in 0..60 {
-        let mut client = Connection::to(address)?;
-        client.send("/slow?ms=500")?;
-        clients.push(client);
+    for (world, guest) in [("p2", APP), ("p3", P3)] {
+        let id = c.id(world);
+        let memory = (24u64 << 20).to_string();
+        let flags =
+            ["--memory-limit", &memory, "--annotation", "io.runwasi.http.queue-timeout=30s"];
+        let address = serve(c, &flags, &id, guest)?;
+        let mut clients = Vec::new();
+        // More than fit at once: see `memory_limit_is_for_all_requests_together`.
+        for _ in 0..60 {
+            let mut client = Connection::to(address)?;
+            client.send("/slow?ms=500")?;
+            clients.push(client);
+        }
+        for mut client in clients {
+            let answer = client.answer()?;
+            ensure!(answer.status == 200, "{world}: {answer:?}");
+        }
+        ensure!(c.kill_and_finish(&id)? == 137);
     }
-    for mut client in clients {
-        let answer = client.answer()?;
-        ensure!(answer.status == 200, "{answer:?}");
-    }
-    ensure!(c.kill_and_finish(&id)? == 137);
     c.fixture.becomes_clean()
 }

@@ -52,6 +52,7 @@ runwasi_tests::suite! { crate::check: wasmtime = Wasmtime, wasmtimed = Wasmtimed
     policy:
         none_lets_nothing_out
         list_lets_out_what_it_names
+        mapped_addresses_of_a_list_are_those_of_ipv4
         wrong_item_fails_the_create_with_its_name;
     ends:
         kill_of_what_hangs_leaves_nothing_open

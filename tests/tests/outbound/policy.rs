@@ -50,6 +50,17 @@ pub(crate) fn list_lets_out_what_it_names(c: &mut Containers) -> Result<()> {
     c.fixture.becomes_clean()
 }
 
+pub(crate) fn mapped_addresses_of_a_list_are_those_of_ipv4(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    let ports = serve(&network.namespace, "here")?;
+    let list = format!("[::ffff:127.0.0.0/104]:{}", ports.tcp);
+    let mut guest = Guest::new(c, Some(&network))?.annotation(OUTBOUND, &list);
+    guest.prints(c, &["tcp-connect", "127.0.0.1", &ports.tcp, "x"])?;
+    guest.fails_with(c, &["udp-send", "127.0.0.1", &ports.udp, "x"], "access-denied")?;
+    drop(network);
+    c.fixture.becomes_clean()
+}
+
 pub(crate) fn wrong_item_fails_the_create_with_its_name(c: &mut Containers) -> Result<()> {
     let mut guest = Guest::new(c, None)?.annotation(OUTBOUND, "example.com,10.0.0.1/8");
     let said = guest.run(c, &["cwd"])?.refused()?;
