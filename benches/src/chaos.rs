@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use runwasi_tests::network::on_own_host;
-use runwasi_tests::version::Version;
-use runwasi_tests::{Pods, Runtime, Setup};
+use runwasi_tests::{Pods, Runtime};
 
 use crate::interrupt::Interrupt;
-use crate::options::short;
+use crate::pods::{Way, ways};
 
 /// Pods that are wanted.
 const PODS: usize = 8;
@@ -22,24 +21,24 @@ pub(crate) fn run(
     interrupt: &Interrupt,
     say: &dyn Fn(&str) -> Result<()>,
 ) -> Result<()> {
-    for runtime in runtimes.iter().copied().filter(|runtime| *runtime != Runtime::Floor) {
+    for way in ways(runtimes) {
         interrupt.check()?;
-        say(&format!("{PODS} pods of {}, kills for {time:?}", short(runtime)))?;
-        let told = on_own_host(|| kill(runtime, time));
-        say(&told.with_context(|| format!("pods of {}", short(runtime)))?)?;
+        say(&format!("{PODS} pods of {}, kills for {time:?}", way.name()))?;
+        let told = on_own_host(|| kill(way, time));
+        say(&told.with_context(|| format!("pods of {}", way.name()))?)?;
     }
     Ok(())
 }
 
-fn kill(runtime: Runtime, time: Duration) -> Result<String> {
-    let mut pods = Pods::start(runtime, &Setup { version: Version::V2, ..Setup::default() })?;
+fn kill(way: Way, time: Duration) -> Result<String> {
+    let mut pods = Pods::start(way.runtime, &way.setup())?;
     let kills = pods.kill_at_random(PODS, time)?;
     pods.becomes_clean_after_removal()?;
-    let server = if runtime.needs_daemon() { "the daemon" } else { "shims" };
+    let server = if way.runtime.needs_daemon() { "the daemon" } else { "shims" };
     Ok(format!(
         "{}: containerd killed {} times, {server} {}, the client {} of {} times; {} pods and containers made; \
          the wanted ones are there, nothing is left",
-        short(runtime),
+        way.name(),
         kills.containerd,
         kills.server,
         kills.client,

@@ -34,7 +34,8 @@ usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR] [--peer
   --soak N      no benchmarks, but N container lives, at least 500, on each runtime with wasm guests;
                 fails if memory or anything else that their server or the node holds grows
   --scale N     no benchmarks, but a node that is filled with N pods and emptied, at most 240, for each runtime, and
-                a rollout of a quarter of them under traffic; fails if a request fails or anything is left
+                a rollout of a quarter of them under traffic; fails if a request fails or anything is left;
+                our runtimes also without pause containers, and so does --chaos
   --chaos SECONDS  no benchmarks, but pods of each runtime while containerd, the daemon or shims, and the pods' client
                 are killed at random; fails if a wanted pod is missing at the end or anything is left";
 

@@ -24,16 +24,27 @@ const WARM_UP: usize = 2;
 
 /// A way to make a pod.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Way {
-    runtime: Runtime,
+pub(crate) struct Way {
+    pub(crate) runtime: Runtime,
     /// By the shim itself, not by a container of type `sandbox`.
-    managed: bool,
+    pub(crate) managed: bool,
 }
 
 impl Way {
     /// For the names of figures.
     fn figure(self) -> &'static str {
         if self.managed { "pod_start_managed" } else { "pod_start" }
+    }
+
+    /// For messages.
+    pub(crate) fn name(self) -> String {
+        let how = if self.managed { ", made by the shim" } else { "" };
+        format!("{}{how}", short(self.runtime))
+    }
+
+    /// A containerd 2 that makes pods so.
+    pub(crate) fn setup(self) -> Setup<'static> {
+        Setup { version: Version::V2, managed: self.managed, ..Setup::default() }
     }
 }
 
@@ -73,7 +84,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 }
 
 /// runc in the usual way only: its shim cannot make a pod.
-fn ways(runtimes: &[Runtime]) -> Vec<Way> {
+pub(crate) fn ways(runtimes: &[Runtime]) -> Vec<Way> {
     let pods = runtimes.iter().copied().filter(|runtime| *runtime != Runtime::Floor);
     let both = |runtime: Runtime| {
         let managed: &[bool] = if runtime.is_wasm() { &[false, true] } else { &[false] };
@@ -106,8 +117,7 @@ fn rounds(bench: &Bench, lanes: &mut [Lane]) -> Result<()> {
 
 /// Makes a pod whenever it is told to, until nobody does any more.
 fn serve(way: Way, todo: &Receiver<()>, answer: &Sender<Result<Figures>>) {
-    let setup = Setup { version: Version::V2, managed: way.managed, ..Setup::default() };
-    let pods = Pods::start(way.runtime, &setup);
+    let pods = Pods::start(way.runtime, &way.setup());
     for (number, ()) in todo.iter().enumerate() {
         let figures = match &pods {
             Ok(pods) => pod(pods, number),

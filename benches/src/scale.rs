@@ -1,7 +1,8 @@
 //! `--scale N`: a node that is filled with N pods through containerd's CRI, 16 under way at a time, and emptied; then a
 //! rollout of a quarter of them under traffic. Called by `main` in the place of the benchmarks.
 //!
-//! Each runtime has a containerd 2 and a network of its own, one after the other. CPU time and memory are those of the whole
+//! Each runtime has a containerd 2 and a network of its own, one after the other, and ours another
+//! for pods that they make themselves (`sandboxer = "shim"`). CPU time and memory are those of the whole
 //! machine, since a pod is more than its OS processes: file systems, networks and cgroups of the kernel, containerd's own
 //! work. So the machine has to be quiet. A pod that is left, or anything of it, is an error.
 
@@ -10,12 +11,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::network::on_own_host;
 use runwasi_tests::pods::container_config;
-use runwasi_tests::version::Version;
-use runwasi_tests::{Pods, Runtime, Setup};
+use runwasi_tests::{Pods, Runtime};
 
 use crate::interrupt::Interrupt;
 use crate::machine::{available_memory, becomes_quiet, busy};
 use crate::options::short;
+use crate::pods::{Way, ways};
 use crate::results::Row;
 
 /// Pods under way at once.
@@ -40,13 +41,13 @@ struct Figures {
 }
 
 impl Figures {
-    /// Each with its name and unit.
+    /// Each with the end of its name and its unit.
     fn named(&self) -> [(&'static str, f64, &'static str); 4] {
         [
-            ("scale_pod_start", self.start, "ms"),
-            ("scale_pod_cpu", self.cpu, "ms"),
-            ("scale_pod_memory", self.memory, "MiB"),
-            ("scale_pod_remove", self.remove, "ms"),
+            ("start", self.start, "ms"),
+            ("cpu", self.cpu, "ms"),
+            ("memory", self.memory, "MiB"),
+            ("remove", self.remove, "ms"),
         ]
     }
 }
@@ -58,29 +59,25 @@ pub(crate) fn run(
     interrupt: &Interrupt,
     say: &dyn Fn(&str) -> Result<()>,
 ) -> Result<Vec<Row>> {
-    let runtimes = runtimes.iter().copied().filter(|runtime| *runtime != Runtime::Floor);
     let mut all = Vec::new();
-    for runtime in runtimes {
+    for way in ways(runtimes) {
         interrupt.check()?;
-        say(&format!("{count} pods of {}, {AT_A_TIME} at a time", short(runtime)))?;
-        let figures = on_own_host(|| fill(runtime, count));
-        all.push((runtime, figures.with_context(|| format!("pods of {}", short(runtime)))?));
-        if runtime.is_wasm() {
+        say(&format!("{count} pods of {}, {AT_A_TIME} at a time", way.name()))?;
+        let figures = on_own_host(|| fill(way, count));
+        all.push((way, figures.with_context(|| format!("pods of {}", way.name()))?));
+        if way.runtime.is_wasm() {
             interrupt.check()?;
             let pods = (count / 4).max(SURGE);
-            let rollout = on_own_host(|| roll_out(runtime, pods));
-            say(&rollout.with_context(|| format!("a rollout of {}", short(runtime)))?)?;
+            let rollout = on_own_host(|| roll_out(way, pods));
+            say(&rollout.with_context(|| format!("a rollout of {}", way.name()))?)?;
         }
     }
     Ok(rows(&all))
 }
 
-fn setup() -> Setup<'static> {
-    Setup { version: Version::V2, ..Setup::default() }
-}
-
-fn fill(runtime: Runtime, count: usize) -> Result<Figures> {
-    let pods = Pods::start(runtime, &setup())?;
+fn fill(way: Way, count: usize) -> Result<Figures> {
+    let runtime = way.runtime;
+    let pods = Pods::start(runtime, &way.setup())?;
     let (image, guest) = (runtime.image().name(), runtime.guest());
     let container = container_config("app", image, &[guest, "sleep", "100000"]);
     let names =
@@ -105,8 +102,8 @@ fn fill(runtime: Runtime, count: usize) -> Result<Figures> {
     Ok(Figures { start, remove, cpu, memory: per_pod(held / f64::from(1 << 20)) })
 }
 
-fn roll_out(runtime: Runtime, count: usize) -> Result<String> {
-    let pods = Pods::start(runtime, &setup())?;
+fn roll_out(way: Way, count: usize) -> Result<String> {
+    let pods = Pods::start(way.runtime, &way.setup())?;
     let rollout = pods.roll_out(count, SURGE)?;
     pods.becomes_clean()?;
     let failed = rollout.failed.len();
@@ -114,18 +111,20 @@ fn roll_out(runtime: Runtime, count: usize) -> Result<String> {
     ensure!(failed == 0, "{failed} of {} requests failed:\n{some}", failed + rollout.answered);
     Ok(format!(
         "rollout of {}: {count} pods replaced, {SURGE} at a time, in {:.1} s; {} requests answered, {failed} failed",
-        short(runtime),
+        way.name(),
         rollout.time.as_secs_f64(),
         rollout.answered,
     ))
 }
 
-fn rows(all: &[(Runtime, Figures)]) -> Vec<Row> {
-    let runc = all.iter().find(|(runtime, _)| *runtime == Runtime::Runc).map(|(_, own)| *own);
+fn rows(all: &[(Way, Figures)]) -> Vec<Row> {
+    let runc = all.iter().find(|(way, _)| way.runtime == Runtime::Runc).map(|(_, own)| *own);
     let mut rows = Vec::new();
-    for (runtime, own) in all {
-        for (n, (name, value, unit)) in own.named().into_iter().enumerate() {
-            rows.push(Row::new(name, short(*runtime), value, unit));
+    for (Way { runtime, managed }, own) in all {
+        let beginning = if *managed { "scale_managed_pod" } else { "scale_pod" };
+        for (n, (end, value, unit)) in own.named().into_iter().enumerate() {
+            let name = format!("{beginning}_{end}");
+            rows.push(Row::new(name.clone(), short(*runtime), value, unit));
             let Some(runc) = runc.filter(|_| *runtime != Runtime::Runc) else { continue };
             let (_, base, _) = runc.named()[n];
             let name = format!("{name}_ratio_to_runc");
@@ -149,11 +148,15 @@ mod tests {
         let own = Figures { start: 20.0, remove: 10.0, cpu: 30.0, memory: 2.0 };
         let runc = Figures { start: 80.0, remove: 40.0, cpu: 90.0, memory: 10.0 };
         let row = |rows: &[Row], name: &str| rows.iter().find(|row| row.name == name).cloned();
-        let both = rows(&[(Runtime::Wasmtimed, own), (Runtime::Runc, runc)]);
+        let usual = |runtime| Way { runtime, managed: false };
+        let managed = Way { managed: true, ..usual(Runtime::Wasmtimed) };
+        let of_runc = (usual(Runtime::Runc), runc);
+        let both = rows(&[(usual(Runtime::Wasmtimed), own), (managed, own), of_runc]);
         let memory = row(&both, "scale_pod_memory_ratio_to_runc").unwrap();
         assert_eq!((memory.value, memory.met()), (0.2, Some(false)));
         assert_eq!(row(&both, "scale_pod_start_ratio_to_runc").unwrap().value, 0.25);
-        let alone = rows(&[(Runtime::Wasmtimed, own)]);
+        assert_eq!(row(&both, "scale_managed_pod_start_ratio_to_runc").unwrap().value, 0.25);
+        let alone = rows(&[(usual(Runtime::Wasmtimed), own)]);
         assert_eq!(alone.len(), 4);
     }
 }

@@ -41,7 +41,9 @@ const MAX_BYTES: u64 = 10 << 20;
 const MAX_HOSTNAME: usize = 64;
 
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
-const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+pub(super) const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+/// The type of the container of a pod itself (pause).
+pub(super) const SANDBOX_TYPE: &str = "sandbox";
 
 /// Checked settings of a container.
 #[derive(Clone, Debug)]
@@ -358,7 +360,7 @@ fn container_kind(annotations: &HashMap<String, String>) -> Result<ContainerKind
     match annotations.get(CONTAINER_TYPE).map(String::as_str) {
         // Clients other than the CRI set no type.
         None | Some("container") => Ok(ContainerKind::Container),
-        Some("sandbox") => Ok(ContainerKind::Sandbox),
+        Some(SANDBOX_TYPE) => Ok(ContainerKind::Sandbox),
         Some(other) => Err(wrong(
             annotation(CONTAINER_TYPE),
             format!("{other:?} is unknown, only \"sandbox\" and \"container\" are"),

@@ -34,6 +34,8 @@ pub struct PodConfig {
     pub host_ipc: bool,
     /// True if the processes of the pod are among the host's.
     pub host_pids: bool,
+    /// True if the pod wants a user namespace, which is refused.
+    pub user_namespace: bool,
 }
 
 /// The CRI's `DNSConfig`.
@@ -62,8 +64,14 @@ impl From<Wrong> for PodConfigError {
 }
 
 impl PodConfig {
-    /// Checks the host name, and the values that end up in files, one a line.
+    /// Refuses a user namespace; checks the host name, and the values that end up in files, one a
+    /// line.
     pub fn check(&self) -> Result<(), PodConfigError> {
+        if self.user_namespace {
+            let field = "linux.security_context.namespace_options.userns_options";
+            let reason = "user namespaces are not supported: a guest's ids are the host's";
+            return Err(wrong(field, reason).into());
+        }
         check_hostname(&self.hostname)?;
         let none = DnsConfig::default();
         let dns = self.dns.as_ref().unwrap_or(&none);
@@ -147,6 +155,13 @@ mod tests {
         }
         let hostname = "x".repeat(64);
         assert!(PodConfig { hostname, ..PodConfig::default() }.check().is_ok());
+    }
+
+    #[test]
+    fn user_namespace_is_refused_with_its_field() {
+        let error = PodConfig { user_namespace: true, ..PodConfig::default() }.check().unwrap_err();
+        let field = "linux.security_context.namespace_options.userns_options: ";
+        assert!(error.to_string().starts_with(field), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     cgroups_path::systemd_parts,
-    config::{Config, ConfigError},
+    config::{CONTAINER_TYPE, Config, ConfigError, SANDBOX_TYPE},
 };
 
 /// Fields of `process` that name the program.
@@ -22,6 +22,8 @@ pub(crate) struct ProgramConfig {
     pub(crate) systemd_cgroup: bool,
     /// The PID namespace that the container joins.
     pub(crate) pid_namespace: Option<PathBuf>,
+    /// True if it is the container of a pod itself (pause): its program never runs.
+    pub(crate) is_sandbox: bool,
 }
 
 impl ProgramConfig {
@@ -50,7 +52,8 @@ impl ProgramConfig {
             .filter(|namespace| namespace["type"] == "pid")
             .find_map(|namespace| namespace["path"].as_str().map(PathBuf::from));
         let systemd_cgroup = systemd_parts(cgroup).is_some();
-        Ok(Self { config, systemd_cgroup, pid_namespace })
+        let is_sandbox = spec["annotations"][CONTAINER_TYPE] == SANDBOX_TYPE;
+        Ok(Self { config, systemd_cgroup, pid_namespace, is_sandbox })
     }
 }
 
@@ -75,8 +78,25 @@ mod tests {
         assert_eq!(read.config.process.env("PATH"), Some("/b"));
         assert!(read.systemd_cgroup);
         assert_eq!(read.pid_namespace.as_deref(), Some(Path::new("/proc/7/ns/pid")));
+        assert!(!read.is_sandbox);
         assert!(ProgramConfig::from_json(path, b"{").is_err());
         assert!(ProgramConfig::from_json(path, br#"{"ociVersion":"1.2.0"}"#).is_err());
+    }
+
+    #[test]
+    fn container_of_a_pod_is_known_whatever_else_is_refused() {
+        for (kind, is_sandbox) in [("sandbox", true), ("container", false)] {
+            let json = format!(
+                r#"{{"ociVersion":"1.2.0","root":{{"path":"rootfs"}},
+                "process":{{"args":["/pause"],"cwd":"/","user":{{"uid":1,"gid":1}}}},
+                "annotations":{{"io.kubernetes.cri.container-type":"{kind}"}},
+                "linux":{{"uidMappings":[{{"containerID":0,"hostID":1,"size":1}}]}}}}"#
+            );
+            let path = Path::new("config.json");
+            assert!(Config::from_json(path, json.as_bytes()).is_err());
+            let read = ProgramConfig::from_json(path, json.as_bytes()).unwrap();
+            assert_eq!(read.is_sandbox, is_sandbox, "{kind}");
+        }
     }
 
     #[test]

@@ -171,7 +171,11 @@ fn native_path(program: &Program, process: &ProcessConfig, rootfs: &Rootfs) -> O
 /// The same for a container that no engine could run: its file systems, its working directory or
 /// fields of its `config.json` are refused. runc may take them if the program is native.
 fn native_anyway(bundle: &Path, mounts: &[MountConfig], volatile: bool) -> Option<(PathBuf, Gone)> {
-    let ProgramConfig { config, .. } = ProgramConfig::load(bundle).ok()?;
+    let ProgramConfig { config, is_sandbox, .. } = ProgramConfig::load(bundle).ok()?;
+    // A pause program is native, but the pod is ours: refused fields of it are the pod's.
+    if is_sandbox {
+        return None;
+    }
     let rootfs = Rootfs::mount_in_pod(bundle, &config, mounts, (None, volatile)).ok()?;
     let process = &config.process;
     let program = file::locate(&process.args, &process.cwd, process.env("PATH"), &rootfs).ok()?;

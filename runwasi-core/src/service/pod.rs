@@ -60,6 +60,15 @@ struct NamespaceOption {
     pid: i32,
     #[prost(enumeration = "NamespaceMode", tag = "3")]
     ipc: i32,
+    #[prost(message, optional, tag = "5")]
+    userns_options: Option<UserNamespace>,
+}
+
+/// `UserNamespace`, without its mappings.
+#[derive(Clone, PartialEq, Message)]
+struct UserNamespace {
+    #[prost(enumeration = "NamespaceMode", tag = "1")]
+    mode: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
@@ -89,12 +98,15 @@ impl From<PodSandboxConfig> for PodConfig {
         let linux = config.linux.unwrap_or_default();
         let security = linux.security_context.unwrap_or_default();
         let options = security.namespace_options.unwrap_or_default();
+        // The kubelet says `Node` for a pod without a user namespace.
+        let mapped = |users: &UserNamespace| users.mode() == NamespaceMode::Pod;
         Self {
             hostname: config.hostname,
             dns: config.dns_config.map(DnsConfig::from),
             sysctls: linux.sysctls,
             host_ipc: options.ipc() == NamespaceMode::Node,
             host_pids: options.pid() == NamespaceMode::Node,
+            user_namespace: options.userns_options.as_ref().is_some_and(mapped),
         }
     }
 }
@@ -119,6 +131,7 @@ mod tests {
         let namespace_options = Some(NamespaceOption {
             pid: NamespaceMode::Pod.into(),
             ipc: NamespaceMode::Node.into(),
+            userns_options: Some(UserNamespace { mode: NamespaceMode::Node.into() }),
         });
         let sysctls = HashMap::from([("net.core.somaxconn".to_owned(), "77".to_owned())]);
         let sent = PodSandboxConfig {
@@ -131,7 +144,7 @@ mod tests {
         };
         let dns = Some(DnsConfig { servers: vec!["192.0.2.1".into()], ..DnsConfig::default() });
         let hostname = "web-0".into();
-        let read = PodConfig { hostname, dns, sysctls, host_ipc: true, host_pids: false };
+        let read = PodConfig { hostname, dns, sysctls, host_ipc: true, ..PodConfig::default() };
         let sent = any("runtime.v1.PodSandboxConfig", sent.encode_to_vec());
         assert_eq!(config(&sent).unwrap(), Some(read));
         for wrong in [
@@ -140,6 +153,20 @@ mod tests {
         ] {
             let error = config(&wrong).unwrap_err().to_string();
             assert!(error.contains("options: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn user_namespace_is_one_of_mode_pod() {
+        for (mode, user_namespace) in [(NamespaceMode::Pod, true), (NamespaceMode::Node, false)] {
+            let userns_options = Some(UserNamespace { mode: mode.into() });
+            let options = NamespaceOption { userns_options, ..NamespaceOption::default() };
+            let security_context = Some(SecurityContext { namespace_options: Some(options) });
+            let linux = Some(Linux { security_context, ..Linux::default() });
+            let sent = PodSandboxConfig { linux, ..PodSandboxConfig::default() };
+            let sent = any("runtime.v1.PodSandboxConfig", sent.encode_to_vec());
+            let read = config(&sent).unwrap().unwrap();
+            assert_eq!(read.user_namespace, user_namespace, "{mode:?}");
         }
     }
 }

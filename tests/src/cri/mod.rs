@@ -11,11 +11,12 @@ use crate::grpc::Client;
 use crate::poll::poll_until;
 use messages::{
     Container, ContainerConfig, ContainerId, ContainerStats, ContainerStatsResponse,
-    ContainerStatusResponse, CreateContainerRequest, ImageSpec, ImageStatusRequest,
-    ImageStatusResponse, LinuxContainerResources, ListContainersResponse, ListPodSandboxResponse,
-    ListRequest, Nothing, PodId, PodSandbox, PodSandboxConfig, PodSandboxStatusResponse,
-    PullImageRequest, PullImageResponse, RunPodSandboxRequest, StatusRequest, StopContainerRequest,
-    UpdateContainerResourcesRequest, VersionRequest, VersionResponse,
+    ContainerStatusResponse, CreateContainerRequest, ExecSyncRequest, ExecSyncResponse, ImageSpec,
+    ImageStatusRequest, ImageStatusResponse, LinuxContainerResources, ListContainersResponse,
+    ListPodSandboxResponse, ListRequest, Nothing, PodId, PodSandbox, PodSandboxConfig,
+    PodSandboxStatusResponse, PullImageRequest, PullImageResponse, RunPodSandboxRequest,
+    StatusRequest, StopContainerRequest, UpdateContainerResourcesRequest, VersionRequest,
+    VersionResponse,
 };
 
 pub mod messages;
@@ -156,6 +157,14 @@ impl Cri {
             "ContainerStatus",
             StatusRequest { id: container.to_owned(), verbose: true },
         )
+    }
+
+    /// `ExecSync`: runs a program beside a container's own to its end, as a probe does. After
+    /// `timeout` seconds it is killed, which is an error.
+    pub fn exec(&self, container: &str, words: &[&str], timeout: i64) -> Result<ExecSyncResponse> {
+        let cmd = words.iter().map(|word| (*word).to_owned()).collect();
+        let request = ExecSyncRequest { container_id: container.to_owned(), cmd, timeout };
+        self.call(RUNTIME, "ExecSync", request)
     }
 
     /// `ListContainers`: those of all pods.

@@ -1,14 +1,17 @@
 //! The end of a fixture with pods: what is left of them, and the removal of all.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::Pods;
+use super::{NAMESPACE, Pods};
 use crate::network::same_links;
 use crate::traces;
+
+/// Where cgroups are mounted: version 2, or a directory for each hierarchy of version 1.
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Where containerd has the networks of pods, below its state.
 const NETWORKS: &str = "io.containerd.grpc.v1.cri/netns";
@@ -31,11 +34,28 @@ impl Pods {
                 .map(|file| format!("socket {}", file.display())),
         );
         left.extend(self.sandboxes());
+        left.extend(self.of_containers());
         left.extend(self.network.taken());
         let links =
             self.network.links_without_bridge().and_then(|now| same_links(&self.links, &now));
         left.extend(links.err().map(|error| format!("{error:#}")));
         left
+    }
+
+    /// Cgroups of containers, and the directories that runc and native runtimes have of them.
+    fn of_containers(&self) -> Vec<String> {
+        let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+        let hierarchies = hierarchies.map(|entry| entry.path()).chain([PathBuf::from(CGROUPS)]);
+        let hierarchies: Vec<PathBuf> = hierarchies.map(|at| at.join(NAMESPACE)).collect();
+        let of_runc = Path::new("/run/containerd/runc").join(NAMESPACE);
+        let places = |id: &String| {
+            let native = format!("/run/runwasi/native/{NAMESPACE}.{id}--native");
+            let cgroups = hierarchies.iter().map(|at| at.join(id));
+            cgroups.chain([of_runc.join(id), native.into()]).collect::<Vec<_>>()
+        };
+        let all = self.containers.borrow();
+        let there = all.iter().flat_map(places).filter(|place| place.exists());
+        there.map(|place| format!("directory {}", place.display())).collect()
     }
 
     /// What a node daemon has of pods; the fixture asks only for its own containerd namespace.

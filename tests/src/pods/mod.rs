@@ -22,6 +22,7 @@ use crate::cri::messages::{
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption,
     PodSandboxConfig, PodSandboxMetadata,
 };
+use crate::daemon::Settings;
 use crate::machine::{Use, tried};
 use crate::network::on_own_host;
 use crate::poll::poll_until;
@@ -61,6 +62,8 @@ pub struct Pods {
     links: Vec<String>,
     // The pods there have been, whose sockets must be gone. A cell, so that cases may share a fixture's pods.
     ever: RefCell<BTreeSet<String>>,
+    // The same of containers: their native runtimes and cgroups must be gone.
+    containers: RefCell<BTreeSet<String>>,
 }
 
 /// A pod that was made.
@@ -81,6 +84,8 @@ pub struct Setup<'a> {
     pub handler: &'a str,
     /// Whether containerd has the shim make its pods, by the Sandbox API. Then there is no image for pods.
     pub managed: bool,
+    /// More flags of the daemon, if the runtime needs one.
+    pub daemon: &'a [&'a str],
 }
 
 /// Runs one case on a fixture of its own on a host of its own; an error fails the test while the fixture still stands.
@@ -136,7 +141,11 @@ impl Pods {
     pub fn start(runtime: Runtime, setup: &Setup<'_>) -> Result<Self> {
         let network = Network::new()?;
         let links = network.links_without_bridge()?;
-        let builder = Containerd::builder().version(setup.version).daemon_for(runtime);
+        let builder = Containerd::builder().version(setup.version);
+        let builder = match runtime.needs_daemon() {
+            true => builder.daemon(Settings::of(runtime).flags(setup.daemon)),
+            false => builder,
+        };
         let builder = CRI.iter().fold(builder, |builder, plugin| builder.keep_plugin(plugin));
         let sandboxer = if setup.managed { "sandboxer = \"shim\"\n" } else { "" };
         let configuration = setup::configuration(runtime, &network);
@@ -145,8 +154,17 @@ impl Pods {
         let cri = Cri::new(&fixture.address())?;
         // Without the plugin this fails at once.
         let version = cri.becomes_ready().with_context(|| fixture.log())?.runtime_version;
-        let (managed, ever, handler) = (setup.managed, RefCell::default(), HANDLER.to_owned());
-        let pods = Self { cri, runtime, fixture, network, managed, handler, links, ever };
+        let pods = Self {
+            cri,
+            runtime,
+            fixture,
+            network,
+            managed: setup.managed,
+            handler: HANDLER.to_owned(),
+            links,
+            ever: RefCell::default(),
+            containers: RefCell::default(),
+        };
         if !pods.managed || setup::pulls_in_vain(&version) {
             pods.load(PAUSE, &setup::pause_image(pods.fixture.dir())?, false)?;
         }
@@ -175,6 +193,16 @@ impl Pods {
         self.run_as(name, NamespaceMode::Pod, |config| config.annotations = annotations)
     }
 
+    /// Makes a pod with a network of its own and other namespaces as asked.
+    pub fn run_with(&self, name: &str, change: impl FnOnce(&mut NamespaceOption)) -> Result<Pod> {
+        self.run_as(name, NamespaceMode::Pod, |config| {
+            let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
+            if let Some(options) = security.and_then(|one| one.namespace_options.as_mut()) {
+                change(options);
+            }
+        })
+    }
+
     /// Makes a pod with something unusual in its configuration.
     pub fn run_as(
         &self,
@@ -191,7 +219,11 @@ impl Pods {
 
     /// The configuration of an ordinary pod.
     pub fn pod_config(&self, name: &str, network: NamespaceMode) -> PodSandboxConfig {
-        let options = NamespaceOption { network: network.into(), pid: NamespaceMode::Pod.into() };
+        let options = NamespaceOption {
+            network: network.into(),
+            pid: NamespaceMode::Pod.into(),
+            ..NamespaceOption::default()
+        };
         let security = LinuxSandboxSecurityContext { namespace_options: Some(options) };
         PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
@@ -284,7 +316,9 @@ impl Pods {
         let security_context = Some(LinuxContainerSecurityContext { namespace_options });
         config.linux = Some(LinuxContainerConfig { resources: None, security_context });
         change(&mut config);
-        self.cri.create(&pod.id, config, &pod.config)
+        let id = self.cri.create(&pod.id, config, &pod.config)?;
+        self.containers.borrow_mut().insert(id.clone());
+        Ok(id)
     }
 
     /// Makes and starts such a container.

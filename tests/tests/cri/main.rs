@@ -6,9 +6,12 @@ mod fixture;
 mod life;
 mod mixed;
 mod names;
+mod namespaces;
 mod network;
 mod options;
+mod programs;
 mod recovery;
+mod refused;
 mod sandbox_api;
 mod scale;
 mod shared;
@@ -25,6 +28,8 @@ runwasi_tests::suite! { runwasi_tests::check_pods: wasmtime = Wasmtime, wasmtime
         pod_is_removed_with_what_still_runs
         refused_container_does_not_disturb_its_pod
         ended_container_is_replaced_in_its_pod;
+    programs:
+        exec_beyond_its_time_is_killed_alone;
     network:
         pod_has_a_network_of_its_own_with_an_address
         containers_are_in_the_network_of_their_pod
@@ -89,6 +94,8 @@ runwasi_tests::suite! { runwasi_tests::check_managed_pods: managed_wasmtime = Wa
         pod_is_removed_with_what_still_runs
         refused_container_does_not_disturb_its_pod
         ended_container_is_replaced_in_its_pod;
+    programs:
+        exec_beyond_its_time_is_killed_alone;
     network:
         pod_has_a_network_of_its_own_with_an_address
         containers_are_in_the_network_of_their_pod
@@ -101,10 +108,16 @@ runwasi_tests::suite! { runwasi_tests::check_managed_pods: managed_wasmtime = Wa
         parameters_of_a_pod_are_those_of_its_network;
     shared:
         containers_of_a_pod_share_its_pid;
+    refused:
+        pod_with_a_user_namespace_is_refused_with_the_field;
     recovery:
         restarted_containerd_still_knows_a_pod
         log_has_every_line_over_a_restart_of_containerd
         pod_is_removed_after_what_served_it_was_killed;
+    scale:
+        many_pods_at_once_run_and_leave_nothing
+        replaced_servers_fail_no_request
+        wanted_pods_are_there_after_random_kills;
     sandbox_api:
         sandbox_with_a_spec_without_a_process_runs
         sandbox_forgotten_before_its_start_leaves_by_itself;
@@ -129,6 +142,20 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_2: wasmtime_2 = Wasmtime, w
         restarted_containerd_still_knows_a_pod;
 }}
 
+runwasi_tests::suite! { runwasi_tests::check_pods_on_2: shared_wasmtime_2 = Wasmtime, shared_wasmtimed_2 = Wasmtimed; {
+    shared:
+        containers_of_a_pod_share_its_pid
+        annotations_of_a_pod_reach_the_runtime;
+    network:
+        server_in_a_pod_answers_at_the_pods_address;
+    recovery:
+        pod_is_removed_after_what_served_it_was_killed;
+    scale:
+        many_pods_at_once_run_and_leave_nothing
+        replaced_servers_fail_no_request
+        wanted_pods_are_there_after_random_kills;
+}}
+
 // Native programs in pods of the runtimes for wasm, alone and beside wasm.
 runwasi_tests::suite! { runwasi_tests::check_pods: linux_wasmtime = WasmtimeLinux, linux_wasmtimed = WasmtimedLinux; {
     life:
@@ -147,8 +174,17 @@ runwasi_tests::suite! { runwasi_tests::check_pods: linux_wasmtime = WasmtimeLinu
         native_sidecar_is_started_again_beside_a_wasm_container
         containers_of_a_mixed_pod_are_stopped_in_order_with_their_grace
         paused_native_container_stands_still_beside_a_wasm_one
+        limits_of_a_mixed_pod_are_those_of_each_container;
+    namespaces:
         native_containers_share_the_pid_namespace_of_their_pod_if_asked
+        orphans_in_a_shared_pid_namespace_are_reaped
+        debug_container_is_in_the_pid_namespace_of_its_target
+        native_containers_have_what_their_pod_has_of_the_host
         native_container_on_the_host_is_on_the_host;
+    programs:
+        native_and_wasm_programs_talk_over_localhost
+        exec_runs_what_its_container_has
+        exec_beyond_its_time_is_killed_alone;
     network:
         containers_are_in_the_network_of_their_pod;
     recovery:
@@ -162,6 +198,44 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: linux_wasmtime_1_7 = W
     mixed:
         native_and_wasm_containers_have_the_namespaces_of_their_pod
         native_container_without_memory_is_killed_alone;
+    namespaces:
+        orphans_in_a_shared_pid_namespace_are_reaped
+        debug_container_is_in_the_pid_namespace_of_its_target;
+    programs:
+        native_and_wasm_programs_talk_over_localhost;
+}}
+
+// containerd 1.6 knows no user namespaces of pods.
+runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: mapped_wasmtime_1_7 = Wasmtime, mapped_wasmtimed_1_7 = Wasmtimed; {
+    refused:
+        pod_with_a_user_namespace_is_refused_with_the_field;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_pods_on_2: mapped_wasmtime_2 = Wasmtime, mapped_wasmtimed_2 = Wasmtimed; {
+    refused:
+        pod_with_a_user_namespace_is_refused_with_the_field;
+}}
+
+runwasi_tests::suite! { crate::refused::check_off: off_wasmtime = Wasmtime, off_wasmtimed = Wasmtimed; {
+    refused:
+        native_container_is_refused_if_they_are_off;
+}}
+
+// Not the shim per pod, which has the setting from options: with those containerd 2.1.9 starts no
+// container in a pod that the shim makes.
+runwasi_tests::suite! { crate::refused::check_managed_off: managed_off_wasmtimed = Wasmtimed; {
+    refused:
+        native_container_is_refused_if_they_are_off;
+}}
+
+runwasi_tests::suite! { crate::refused::check_missing: missing_wasmtime = Wasmtime, missing_wasmtimed = Wasmtimed; {
+    refused:
+        native_container_is_refused_without_its_runtime;
+}}
+
+runwasi_tests::suite! { crate::refused::check_managed_missing: managed_missing_wasmtimed = Wasmtimed; {
+    refused:
+        native_container_is_refused_without_its_runtime;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_pods_on_2: linux_wasmtime_2 = WasmtimeLinux, linux_wasmtimed_2 = WasmtimedLinux; {
@@ -177,17 +251,30 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_2: linux_wasmtime_2 = Wasmt
         native_sidecar_is_started_again_beside_a_wasm_container
         containers_of_a_mixed_pod_are_stopped_in_order_with_their_grace
         paused_native_container_stands_still_beside_a_wasm_one
+        limits_of_a_mixed_pod_are_those_of_each_container;
+    namespaces:
         native_containers_share_the_pid_namespace_of_their_pod_if_asked
+        orphans_in_a_shared_pid_namespace_are_reaped
+        debug_container_is_in_the_pid_namespace_of_its_target
+        native_containers_have_what_their_pod_has_of_the_host
         native_container_on_the_host_is_on_the_host;
+    programs:
+        native_and_wasm_programs_talk_over_localhost
+        exec_runs_what_its_container_has
+        exec_beyond_its_time_is_killed_alone;
     recovery:
+        restarted_containerd_still_knows_a_pod
         pod_is_removed_after_what_served_it_was_killed;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_managed_pods: linux_managed_wasmtime = WasmtimeLinux, linux_managed_wasmtimed = WasmtimedLinux; {
     life:
         pod_with_two_containers_lives_and_leaves_nothing
+        stats_tell_what_a_guest_computes
+        limits_are_changed_while_a_guest_runs
         stopped_pod_ends_its_containers
-        pod_is_removed_with_what_still_runs;
+        pod_is_removed_with_what_still_runs
+        ended_container_is_replaced_in_its_pod;
     mixed:
         native_init_container_writes_for_a_wasm_container
         native_and_wasm_containers_have_the_namespaces_of_their_pod
@@ -196,10 +283,21 @@ runwasi_tests::suite! { runwasi_tests::check_managed_pods: linux_managed_wasmtim
         native_sidecar_is_started_again_beside_a_wasm_container
         containers_of_a_mixed_pod_are_stopped_in_order_with_their_grace
         native_and_wasm_containers_share_the_memory_of_their_pod
-        native_containers_share_the_pid_namespace_of_their_pod_if_asked;
+        paused_native_container_stands_still_beside_a_wasm_one
+        limits_of_a_mixed_pod_are_those_of_each_container;
+    namespaces:
+        native_containers_share_the_pid_namespace_of_their_pod_if_asked
+        orphans_in_a_shared_pid_namespace_are_reaped
+        debug_container_is_in_the_pid_namespace_of_its_target
+        native_containers_have_what_their_pod_has_of_the_host;
+    programs:
+        native_and_wasm_programs_talk_over_localhost
+        exec_runs_what_its_container_has
+        exec_beyond_its_time_is_killed_alone;
     names:
         containers_have_the_dns_and_the_names_of_their_pod
         containers_of_a_pod_share_its_memory;
     recovery:
+        restarted_containerd_still_knows_a_pod
         pod_is_removed_after_what_served_it_was_killed;
 }}

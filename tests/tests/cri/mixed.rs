@@ -11,22 +11,25 @@ use runwasi_tests::cri::messages::{
 use runwasi_tests::network::Namespace;
 use runwasi_tests::{Command, Image, Pod, Pods, http, poll_until};
 
-const WASM: &str = "/wasmtest.wasm";
-const NATIVE: &str = "/wasmtest";
+use crate::namespaces::namespace;
+
+pub(crate) const WASM: &str = "/wasmtest.wasm";
+pub(crate) const NATIVE: &str = "/wasmtest";
 
 /// A directory of the host as the volume `/v`.
-fn volume(pods: &Pods) -> Result<Mount> {
+pub(crate) fn volume(pods: &Pods) -> Result<Mount> {
     let directory = pods.fixture.dir().join("volume");
     fs::create_dir_all(&directory)?;
     Ok(Mount {
         container_path: "/v".to_owned(),
         host_path: directory.display().to_string(),
+        readonly: false,
         propagation: MountPropagation::Private.into(),
     })
 }
 
 /// Makes and starts a container with the volume.
-fn start(pods: &Pods, pod: &Pod, name: &str, program: &[&str]) -> Result<String> {
+pub(crate) fn start(pods: &Pods, pod: &Pod, name: &str, program: &[&str]) -> Result<String> {
     let image = if program[0] == WASM { Image::Wasmtest } else { Image::WasmtestNative };
     let mounts = vec![volume(pods)?];
     let container = pods.create_mounted(pod, name, image.name(), program, mounts)?;
@@ -35,18 +38,13 @@ fn start(pods: &Pods, pod: &Pod, name: &str, program: &[&str]) -> Result<String>
 }
 
 /// The one line that a container has printed when it has ended.
-fn line(pods: &Pods, container: &str) -> Result<String> {
+pub(crate) fn line(pods: &Pods, container: &str) -> Result<String> {
     let status = pods.becomes(container, ContainerState::Exited)?;
     ensure!(status.exit_code == 0, "{status:?}");
     let log = poll_until("a line in the log", Duration::from_secs(20), || {
         fs::read_to_string(&status.log_path).ok().filter(|log| log.ends_with('\n'))
     })?;
     Ok(log.trim_end().splitn(4, ' ').last().unwrap_or_default().to_owned())
-}
-
-fn namespace(pid: u32, kind: &str) -> Result<PathBuf> {
-    let path = format!("/proc/{pid}/ns/{kind}");
-    fs::read_link(&path).context(path)
 }
 
 pub(crate) fn native_init_container_writes_for_a_wasm_container(pods: &mut Pods) -> Result<()> {
@@ -129,6 +127,68 @@ pub(crate) fn native_container_without_memory_is_killed_alone(pods: &mut Pods) -
     pods.becomes_clean()
 }
 
+/// A limit of the kernel for an OS process. With version 1 of cgroups its file is named with its
+/// hierarchy.
+fn kernel_limit(pid: u32, v1: (&str, &str), v2: &str) -> Result<String> {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let place = cgroups.lines().find_map(|line| {
+        let (kinds, path) = line.split_once(':')?.1.split_once(':')?;
+        let root = if kinds.is_empty() { String::new() } else { format!("/{}", v1.0) };
+        let name = if kinds.is_empty() { v2 } else { v1.1 };
+        let file = PathBuf::from(format!("/sys/fs/cgroup{root}{path}")).join(name);
+        (kinds.is_empty() || kinds.split(',').any(|kind| kind == v1.0)).then_some(file)
+    });
+    let file = place.context(cgroups)?;
+    Ok(fs::read_to_string(&file).with_context(|| file.display().to_string())?.trim().to_owned())
+}
+
+/// Memory in use by a container, by the CRI.
+fn memory(pods: &Pods, container: &str) -> Result<u64> {
+    let memory = pods.cri.stats(container)?.memory.context("no memory")?;
+    Ok(memory.working_set_bytes.context("no working set")?.value)
+}
+
+pub(crate) fn limits_of_a_mixed_pod_are_those_of_each_container(pods: &mut Pods) -> Result<()> {
+    pods.load_image(Image::Wasmtest)?;
+    let pod = pods.run("limits")?;
+    let limited = |name: &str, program: &[&str], mib: i64, cpu_quota: i64| -> Result<String> {
+        let resources = LinuxContainerResources {
+            cpu_period: 100_000,
+            cpu_quota,
+            memory_limit_in_bytes: mib << 20,
+        };
+        let image = if program[0] == WASM { Image::Wasmtest } else { Image::WasmtestNative };
+        let container = pods.create_as(&pod, name, image.name(), program, |config| {
+            config.linux.get_or_insert_default().resources = Some(resources);
+        })?;
+        pods.cri.start(&container)?;
+        Ok(container)
+    };
+    let native = limited("native", &[NATIVE, "hold", "20"], 64, 30_000)?;
+    // More than the native one may have.
+    let wasm = limited("wasm", &[WASM, "hold", "100"], 256, 60_000)?;
+    let holds = |container: &str, mib: u64| {
+        poll_until("memory in use", Duration::from_secs(20), || {
+            memory(pods, container).ok().filter(|bytes| *bytes >= mib << 20)
+        })
+    };
+    ensure!(holds(&native, 16)? < 64 << 20);
+    holds(&wasm, 100)?;
+    let pid = pods.pid(&native)?;
+    let bytes = kernel_limit(pid, ("memory", "memory.limit_in_bytes"), "memory.max")?;
+    ensure!(bytes == (64 << 20).to_string(), "{bytes}");
+    let quota = kernel_limit(pid, ("cpu", "cpu.cfs_quota_us"), "cpu.max")?;
+    ensure!(["30000", "30000 100000"].contains(&quota.as_str()), "{quota}");
+    let greedy = limited("greedy", &[WASM, "alloc-later", "400"], 32, 60_000)?;
+    let status = pods.becomes(&greedy, ContainerState::Exited)?;
+    ensure!(status.exit_code == 137 && status.reason == "OOMKilled", "{status:?}");
+    for container in [&wasm, &native] {
+        ensure!(pods.status(container)?.state() == ContainerState::Running);
+    }
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
 /// A container of Kubernetes' `restartPolicy: Always`: the kubelet makes a new one for one that has ended.
 pub(crate) fn native_sidecar_is_started_again_beside_a_wasm_container(
     pods: &mut Pods,
@@ -163,7 +223,7 @@ pub(crate) fn containers_of_a_mixed_pod_are_stopped_in_order_with_their_grace(
     for (name, mode, deaf) in
         [("deaf", NamespaceMode::Container, true), ("shared", NamespaceMode::Pod, false)]
     {
-        let pod = pod_with_pids(pods, name, mode)?;
+        let pod = pods.run_with(name, |options| options.pid = mode.into())?;
         let main = start(pods, &pod, "main", &[WASM, "sleep", "100"])?;
         let sidecar = start(pods, &pod, "sidecar", &[NATIVE, "sleep", "100"])?;
         let stop = |container: &str, grace: i64| -> Result<(i32, Duration)> {
@@ -230,59 +290,6 @@ pub(crate) fn paused_native_container_stands_still_beside_a_wasm_one(
     ensure!(ticks(&native)? == before, "it runs on");
     task("resume")?;
     ticks_on(&native)?;
-    pods.finish(&pod)?;
-    pods.becomes_clean()
-}
-
-fn pod_with_pids(pods: &Pods, name: &str, pids: NamespaceMode) -> Result<Pod> {
-    pods.run_as(name, NamespaceMode::Pod, |config| {
-        let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
-        if let Some(options) = security.and_then(|one| one.namespace_options.as_mut()) {
-            options.pid = pids.into();
-        }
-    })
-}
-
-/// Kubernetes' `shareProcessNamespace`.
-pub(crate) fn native_containers_share_the_pid_namespace_of_their_pod_if_asked(
-    pods: &mut Pods,
-) -> Result<()> {
-    let host = namespace(std::process::id(), "pid")?;
-    for (name, mode, shared) in
-        [("shared", NamespaceMode::Pod, true), ("apart", NamespaceMode::Container, false)]
-    {
-        let pod = pod_with_pids(pods, name, mode)?;
-        let a = pods.start_in(&pod, "a", &["sleep", "100"])?;
-        let b = pods.start_in(&pod, "b", &["sleep", "100"])?;
-        let [of_a, of_b] = [namespace(pods.pid(&a)?, "pid")?, namespace(pods.pid(&b)?, "pid")?];
-        ensure!(of_a != host && of_b != host, "{name}: in the host's PID namespace");
-        ensure!((of_a == of_b) == shared, "{name}: {} and {}", of_a.display(), of_b.display());
-        let status = fs::read_to_string(format!("/proc/{}/status", pods.pid(&a)?))?;
-        let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        let inside = inside.and_then(|pids| pids.split_whitespace().last()).context("NSpid")?;
-        ensure!((inside == "1") != shared, "{name}: pid {inside} in the namespace");
-        // The end of one does not end the other.
-        pods.cri.stop(&a, 0)?;
-        ensure!(pods.status(&b)?.state() == ContainerState::Running);
-        pods.finish(&pod)?;
-    }
-    pods.becomes_clean()
-}
-
-/// Kubernetes' `hostPID` and `hostNetwork`.
-pub(crate) fn native_container_on_the_host_is_on_the_host(pods: &mut Pods) -> Result<()> {
-    let own = std::process::id();
-    let pod = pods.run_as("host", NamespaceMode::Node, |config| {
-        let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
-        if let Some(options) = security.and_then(|one| one.namespace_options.as_mut()) {
-            options.pid = NamespaceMode::Node.into();
-        }
-    })?;
-    let native = pods.start_in(&pod, "native", &["sleep", "100"])?;
-    let pid = pods.pid(&native)?;
-    ensure!(Namespace::of(pid)? == Namespace::own()?, "not in the host's network");
-    ensure!(namespace(pid, "pid")? == namespace(own, "pid")?, "not among the host's processes");
-    ensure!(namespace(pid, "ipc")? != namespace(own, "ipc")?, "in the host's IPC namespace");
     pods.finish(&pod)?;
     pods.becomes_clean()
 }

@@ -52,6 +52,7 @@ pub(crate) fn later_mounts_of_the_host_reach_a_pod(pods: &mut Pods) -> Result<()
     let volume = |place: &str, propagation: MountPropagation| Mount {
         container_path: place.to_owned(),
         host_path: host.0.display().to_string(),
+        readonly: false,
         propagation: propagation.into(),
     };
     let volumes = vec![

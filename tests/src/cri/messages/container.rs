@@ -69,6 +69,9 @@ pub struct Mount {
     /// The directory.
     #[prost(string, tag = "2")]
     pub host_path: String,
+    /// True if the container may not write there.
+    #[prost(bool, tag = "3")]
+    pub readonly: bool,
     /// The way of later mounts.
     #[prost(enumeration = "MountPropagation", tag = "5")]
     pub propagation: i32,
@@ -117,6 +120,34 @@ pub struct StopContainerRequest {
     /// Seconds from the gentle signal to SIGKILL; with 0 SIGKILL comes at once.
     #[prost(int64, tag = "2")]
     pub timeout: i64,
+}
+
+/// Asks for `ExecSync`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExecSyncRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    /// The program with its arguments.
+    #[prost(string, repeated, tag = "2")]
+    pub cmd: Vec<String>,
+    /// Seconds until it is killed.
+    #[prost(int64, tag = "3")]
+    pub timeout: i64,
+}
+
+/// The answer to `ExecSync`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExecSyncResponse {
+    /// Its output.
+    #[prost(bytes = "vec", tag = "1")]
+    pub stdout: Vec<u8>,
+    /// Its errors.
+    #[prost(bytes = "vec", tag = "2")]
+    pub stderr: Vec<u8>,
+    /// Its exit status.
+    #[prost(int32, tag = "3")]
+    pub exit_code: i32,
 }
 
 /// Limits; 0 is what is not said.
@@ -236,6 +267,14 @@ pub struct CpuUsage {
     pub usage_core_nano_seconds: Option<UInt64Value>,
 }
 
+/// The memory of a container.
+#[derive(Clone, PartialEq, Message)]
+pub struct MemoryUsage {
+    /// Bytes in use that cannot be given up.
+    #[prost(message, optional, tag = "2")]
+    pub working_set_bytes: Option<UInt64Value>,
+}
+
 /// Whose figures they are.
 #[derive(Clone, PartialEq, Message)]
 pub struct ContainerAttributes {
@@ -253,6 +292,9 @@ pub struct ContainerStats {
     /// Its CPU time.
     #[prost(message, optional, tag = "2")]
     pub cpu: Option<CpuUsage>,
+    /// Its memory.
+    #[prost(message, optional, tag = "3")]
+    pub memory: Option<MemoryUsage>,
 }
 
 /// The answer to `ContainerStats`.

@@ -28,6 +28,8 @@ pub enum NamespaceMode {
     Container = 1,
     /// The host's.
     Node = 2,
+    /// Another container's.
+    Target = 3,
 }
 
 /// Which namespaces a pod has of its own.
@@ -39,6 +41,43 @@ pub struct NamespaceOption {
     /// That of process ids.
     #[prost(enumeration = "NamespaceMode", tag = "2")]
     pub pid: i32,
+    /// The one of System V's and POSIX' means between processes.
+    #[prost(enumeration = "NamespaceMode", tag = "3")]
+    pub ipc: i32,
+    /// The container of the mode `Target`.
+    #[prost(string, tag = "4")]
+    pub target_id: String,
+    /// The user namespace; without it the host's.
+    #[prost(message, optional, tag = "5")]
+    pub userns_options: Option<UserNamespace>,
+}
+
+/// A user namespace.
+#[derive(Clone, PartialEq, Message)]
+pub struct UserNamespace {
+    /// The pod's, or the host's.
+    #[prost(enumeration = "NamespaceMode", tag = "1")]
+    pub mode: i32,
+    /// Users in it and on the host.
+    #[prost(message, repeated, tag = "2")]
+    pub uids: Vec<IdMapping>,
+    /// The same of groups.
+    #[prost(message, repeated, tag = "3")]
+    pub gids: Vec<IdMapping>,
+}
+
+/// A range of ids.
+#[derive(Clone, PartialEq, Message)]
+pub struct IdMapping {
+    /// The first on the host.
+    #[prost(uint32, tag = "1")]
+    pub host_id: u32,
+    /// The first in the namespace.
+    #[prost(uint32, tag = "2")]
+    pub container_id: u32,
+    /// How many.
+    #[prost(uint32, tag = "3")]
+    pub length: u32,
 }
 
 /// A pod's security, of which only namespaces matter here.
