@@ -94,6 +94,7 @@ impl ProcessConfig {
     ) -> Result<Self, Wrong> {
         let root_lacks = process.capabilities.as_ref().map_or(root_lacks, lacking);
         Ok(Self {
+            root_lacks,
             args: args(process, needs_program)?,
             env: env(process)?,
             cwd: cwd(process)?,
@@ -101,7 +102,6 @@ impl ProcessConfig {
             open_files: open_files(process),
             console_size: process.console_size.as_ref().and_then(console_size),
             oom_score: process.oom_score_adj.map(|score| score.clamp(LEAST_SCORE, MOST_SCORE)),
-            root_lacks,
         })
     }
 

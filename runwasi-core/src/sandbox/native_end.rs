@@ -31,12 +31,11 @@ pub(super) const REMOVAL: Duration = Duration::from_secs(10);
 impl Sandbox {
     /// Forgets a native container that its delegate has deleted.
     pub(crate) async fn native_deleted(&self, container: &Arc<NativeContainer>) {
-        // What is left in the bundle after this would be found in the next one of its name. Locked
-        // to the end: of two deletions the second must not meet a new container of this name.
+        // What is left in the bundle after this would be found in the next one of its name.
         let leaving = container.leaving.lock().await;
         container.deleted.cancel();
         if !self.has_native(container) {
-            // Another deletion has removed it.
+            // Another deletion has removed it. There may be a new container of its name.
             return;
         }
         remove_record(container.bundle.clone()).await;
