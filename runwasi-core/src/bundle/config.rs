@@ -9,6 +9,7 @@ use std::{
 };
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
+use rustix::thread::CapabilitySet;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -193,7 +194,8 @@ impl Config {
         let kind = container_kind(&annotations)?;
         let process = spec.process.as_ref().ok_or_else(|| wrong("process", "is missing"))?;
         // A pause container runs no guest, so it needs no program.
-        let process = ProcessConfig::from_spec(process, kind == ContainerKind::Container)?;
+        let needs_program = kind == ContainerKind::Container;
+        let process = ProcessConfig::from_spec(process, needs_program, CapabilitySet::empty())?;
         let root = spec.root.ok_or_else(|| wrong("root", "is missing"))?;
         let linux = spec.linux.unwrap_or_default();
         refuse_user_namespace(&linux)?;

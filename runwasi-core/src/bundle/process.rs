@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
-use oci_spec::runtime::{Capability, PosixRlimitType};
+use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimitType, User};
 use rustix::{process::Gid, thread::CapabilitySet};
 
 use super::{
@@ -43,6 +43,8 @@ pub struct ProcessConfig {
     pub console_size: Option<Size>,
     /// Its OOM score.
     pub oom_score: Option<i32>,
+    /// Capabilities over files that it lacks if its user is root.
+    pub(crate) root_lacks: CapabilitySet,
 }
 
 /// Invalid process of an exec.
@@ -71,20 +73,31 @@ impl From<JsonError> for ProcessConfigError {
 }
 
 impl ProcessConfig {
-    /// Parses and checks the JSON of containerd's `Exec`.
-    pub fn parse(json: &[u8]) -> Result<Self, ProcessConfigError> {
+    /// Parses and checks the JSON of containerd's `Exec`. Without a list of capabilities it has those
+    /// of the container, of which root lacks `root_lacks`.
+    pub(crate) fn parse(
+        json: &[u8],
+        root_lacks: CapabilitySet,
+    ) -> Result<Self, ProcessConfigError> {
         let process: Process = json::parse(json, &["process"])?;
-        Self::from_spec(&process, true)
+        Self::from_spec(&process, true, root_lacks)
             .map_err(|(field, reason)| ProcessConfigError::Field { field, reason })
     }
 
-    /// Checks a process. `needs_program` is false only for the pause container of a pod.
-    pub(super) fn from_spec(process: &Process, needs_program: bool) -> Result<Self, Wrong> {
+    /// Checks a process. `needs_program` is false only for the pause container of a pod. Without a
+    /// list of capabilities root lacks `root_lacks`.
+    pub(super) fn from_spec(
+        process: &Process,
+        needs_program: bool,
+        root_lacks: CapabilitySet,
+    ) -> Result<Self, Wrong> {
+        let root_lacks = process.capabilities.as_ref().map_or(root_lacks, lacking);
         Ok(Self {
+            root_lacks,
             args: args(process, needs_program)?,
             env: env(process)?,
             cwd: cwd(process)?,
-            credentials: credentials(process)?,
+            credentials: credentials(&process.user, root_lacks)?,
             open_files: open_files(process)?,
             console_size: process.console_size.as_ref().and_then(console_size),
             oom_score: oom_score(process)?,
@@ -190,12 +203,8 @@ fn console_size(size: &oci_spec::runtime::Box) -> Option<Size> {
     (size.columns > 0 && size.rows > 0).then_some(size)
 }
 
-/// Capabilities over files that the process lacks. Of other users than root the kernel takes all.
-fn lacking(process: &Process) -> CapabilitySet {
-    let Some(capabilities) = process.capabilities.as_ref().filter(|_| process.user.uid() == 0)
-    else {
-        return CapabilitySet::empty();
-    };
+/// Capabilities over files that root lacks with this list.
+fn lacking(capabilities: &LinuxCapabilities) -> CapabilitySet {
     // Behind an `execve(2)` a root has those of this set, whatever the others are.
     let bounding = capabilities.bounding().as_ref();
     let lacks = |capability| bounding.is_none_or(|bounding| !bounding.contains(&capability));
@@ -209,8 +218,7 @@ fn lacking(process: &Process) -> CapabilitySet {
     lacking
 }
 
-fn credentials(process: &Process) -> Result<Option<Arc<Credentials>>, Wrong> {
-    let user = &process.user;
+fn credentials(user: &User, root_lacks: CapabilitySet) -> Result<Option<Arc<Credentials>>, Wrong> {
     // `setfsuid(2)` and `setfsgid(2)` take -1 for a query and change nothing.
     for (field, id) in [("uid", user.uid()), ("gid", user.gid())] {
         if id == u32::MAX {
@@ -229,7 +237,8 @@ fn credentials(process: &Process) -> Result<Option<Arc<Credentials>>, Wrong> {
         gid: user.gid(),
         groups: groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
         umask: user.umask().unwrap_or(DEFAULT_UMASK),
-        lacks: lacking(process),
+        // From other users than root the kernel takes all.
+        lacks: if user.uid() == 0 { root_lacks } else { CapabilitySet::empty() },
     };
     if credentials.umask > 0o777 {
         return Err(wrong(
@@ -252,6 +261,10 @@ fn credentials(process: &Process) -> Result<Option<Arc<Credentials>>, Wrong> {
 mod tests {
     use super::*;
     use crate::sys::credentials::OVER_FILES;
+
+    fn parse(json: &str) -> Result<ProcessConfig, ProcessConfigError> {
+        ProcessConfig::parse(json.as_bytes(), CapabilitySet::empty())
+    }
 
     #[test]
     fn errors_of_an_exec_name_the_field() {
@@ -284,30 +297,50 @@ mod tests {
                 "process.rlimits[RLIMIT_NOFILE]: is listed twice",
             ),
         ] {
-            let error = ProcessConfig::parse(json.as_bytes()).unwrap_err().to_string();
+            let error = parse(json).unwrap_err().to_string();
             assert!(error.contains(expected), "{json}: {error}");
         }
     }
 
+    fn root_lacks(capabilities: &str, of_container: CapabilitySet) -> CapabilitySet {
+        let json =
+            format!(r#"{{"cwd":"/","args":["/a"],"user":{{"uid":0,"gid":0}}{capabilities}}}"#);
+        ProcessConfig::parse(json.as_bytes(), of_container).unwrap().root_lacks
+    }
+
     #[test]
     fn root_has_the_capabilities_over_files_that_are_listed() {
-        let lacks = |uid: u32, capabilities: &str| {
-            let json = format!(
-                r#"{{"cwd":"/","args":["/a"],"user":{{"uid":{uid},"gid":0}}{capabilities}}}"#
-            );
-            let process: Process = json::parse(json.as_bytes(), &["process"]).unwrap();
-            lacking(&process)
-        };
-        let listed =
-            |names: &str| lacks(0, &format!(r#","capabilities":{{"bounding":[{names}]}}"#));
         let none = CapabilitySet::empty();
-        assert_eq!(lacks(0, ""), none);
-        assert_eq!(lacks(0, r#","capabilities":{}"#), OVER_FILES);
+        let listed =
+            |names: &str| root_lacks(&format!(r#","capabilities":{{"bounding":[{names}]}}"#), none);
+        assert_eq!(root_lacks("", none), none);
+        assert_eq!(root_lacks(r#","capabilities":{}"#, none), OVER_FILES);
         assert_eq!(listed(r#""CAP_KILL","CAP_OF_NEXT_YEAR""#), OVER_FILES);
         assert_eq!(listed(r#""CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL""#), none);
         let read_only = CapabilitySet::DAC_READ_SEARCH;
         assert_eq!(listed(r#""CAP_DAC_READ_SEARCH""#), OVER_FILES.difference(read_only));
-        assert_eq!(lacks(1000, r#","capabilities":{}"#), none);
+    }
+
+    #[test]
+    fn exec_without_a_list_of_capabilities_has_those_of_its_container() {
+        assert_eq!(root_lacks("", OVER_FILES), OVER_FILES);
+        let override_too = r#","capabilities":{"bounding":["CAP_DAC_OVERRIDE"]}"#;
+        let others = CapabilitySet::FOWNER.union(CapabilitySet::FSETID);
+        assert_eq!(root_lacks(override_too, OVER_FILES), others);
+    }
+
+    #[test]
+    fn capabilities_are_those_of_root_alone() {
+        let user = |uid: u32| -> User {
+            serde_json::from_value(serde_json::json!({ "uid": uid, "gid": 7 })).unwrap()
+        };
+        let is_root = rustix::process::geteuid().is_root();
+        for (uid, lacks) in [(0, OVER_FILES), (1000, CapabilitySet::empty())] {
+            match credentials(&user(uid), OVER_FILES) {
+                Ok(credentials) => assert_eq!(credentials.unwrap().lacks, lacks),
+                Err((field, _)) => assert!(!is_root && field == "process.user", "{field}"),
+            }
+        }
     }
 
     #[test]
@@ -316,7 +349,7 @@ mod tests {
             r#"{"cwd":"/","args":["/a"],"user":{"uid":0,"gid":0},"#,
             r#""env":["A=1","B=2","A=3","C=","A=4=5"]}"#
         );
-        let process = ProcessConfig::parse(json.as_bytes()).unwrap();
+        let process = parse(json).unwrap();
         let entries: Vec<_> = process.env.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(entries, [("B", "2"), ("C", ""), ("A", "4=5")]);
         assert_eq!(process.env("A"), Some("4=5"));
@@ -325,6 +358,6 @@ mod tests {
     #[test]
     fn a_working_directory_is_normalized() {
         let json = r#"{"cwd":"/a/./b/","args":["/a"],"user":{"uid":0,"gid":0}}"#;
-        assert_eq!(ProcessConfig::parse(json.as_bytes()).unwrap().cwd.to_str(), Some("/a/b"));
+        assert_eq!(parse(json).unwrap().cwd.to_str(), Some("/a/b"));
     }
 }

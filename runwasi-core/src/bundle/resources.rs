@@ -21,7 +21,7 @@ const LEAST_QUOTA: u64 = 1_000;
 const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
 
 /// The kernel's bounds for `cpu.shares`.
-const LEAST_SHARES: u64 = 2;
+pub(crate) const LEAST_SHARES: u64 = 2;
 pub(crate) const MOST_SHARES: u64 = 262_144;
 
 /// The kernel's default for `cpu.shares`.

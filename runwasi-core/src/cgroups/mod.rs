@@ -192,10 +192,7 @@ impl KernelLimits {
     /// Leaves and removes the cgroup, for good. The workers go to the cgroup of another container
     /// of the pod. Blocks.
     pub(crate) fn release(&self) {
-        match self.take() {
-            Some(joined) => leave(joined),
-            None => self.cgroups.apply_shares(),
-        }
+        leave(&self.cgroups, self.take());
     }
 
     /// Marks the cgroup as left.
@@ -217,19 +214,27 @@ impl KernelLimits {
 /// For a creation that was given up before [`KernelLimits::release`].
 impl Drop for KernelLimits {
     fn drop(&mut self) {
-        let Some(joined) = self.take() else { return };
+        if self.is_released() {
+            return;
+        }
+        let joined = self.take();
+        let cgroups = self.cgroups.clone();
         match tokio::runtime::Handle::try_current() {
             // Dropped on the control thread, which must not wait for the kernel. The task may run
             // unobserved: if this process ends before, `bootstrap::delete` does the same work.
-            Ok(runtime) => blocking::eventually(&runtime, move || leave(joined)),
-            Err(_) => leave(joined),
+            Ok(runtime) if joined.is_some() || !self.single => {
+                blocking::eventually(&runtime, move || leave(&cgroups, joined));
+            }
+            Ok(_) => {}
+            Err(_) => leave(&cgroups, joined),
         }
     }
 }
 
-/// Leaves and removes a cgroup and lets another container of the sandbox have its own.
-fn leave(joined: Joined) {
-    let cgroups = joined.cgroups.clone();
+/// Leaves and removes the cgroup of a container, if it is in use, and lets another one of the
+/// sandbox have its own. The shares of the others become those of the pod.
+fn leave(cgroups: &Cgroups, joined: Option<Joined>) {
+    let Some(joined) = joined else { return cgroups.apply_shares() };
     // Leaves the cgroup. Only afterwards can a successor join its own.
     drop(joined);
     if let Some(successor) = cgroups.successor() {

@@ -68,8 +68,7 @@ impl PodShares {
         let state = self.0.lock();
         let Some(leaf) = &state.leaf else { return Ok(()) };
         let living = state.containers.iter().filter_map(Weak::upgrade);
-        // No sum exceeds the range: of each container they are bounded.
-        let sum = living.map(|shares| shares.load(Relaxed)).sum();
-        files::set(leaf.shares_of_pod(sum).into_iter().collect())
+        let each = living.map(|shares| shares.load(Relaxed));
+        files::set(leaf.shares_of_pod(each).into_iter().collect())
     }
 }

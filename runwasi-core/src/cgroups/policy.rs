@@ -8,7 +8,7 @@ use std::{
 use super::version::CgroupVersion as Version;
 use crate::bundle::{
     cgroups_path::CgroupsPath,
-    resources::{MOST_SHARES, Quota, ResourcesConfig},
+    resources::{LEAST_SHARES, MOST_SHARES, Quota, ResourcesConfig},
 };
 
 /// CPU time per [`PERIOD`] for other work of the workers. The kernel's quota is 1.25 times the
@@ -146,22 +146,36 @@ impl Leaf {
         limit.saturating_add(self.base).saturating_add(of_call)
     }
 
-    /// The setting of the shares that the guests of a pod have together. Absent for a sum of 0.
-    pub(super) fn shares_of_pod(&self, sum: u64) -> Option<Setting> {
-        // At least the kernel's least, if it is anything.
-        (sum > 0).then(|| sum.min(MOST_SHARES)).and_then(|sum| self.shares(sum))
+    /// The setting of the shares that the guests of a pod have together, from those of each
+    /// container. Absent without any.
+    pub(super) fn shares_of_pod(&self, each: impl Iterator<Item = u64>) -> Option<Setting> {
+        // Each by itself, as runc does for the native ones: a sum has another weight. No sum exceeds
+        // the range, since of each container they are bounded.
+        let sum: u64 = each.map(|shares| self.in_unit(shares)).sum();
+        (sum > 0).then(|| sum.min(self.in_unit(MOST_SHARES))).and_then(|sum| self.cpu_part(sum))
     }
 
     fn shares(&self, shares: u64) -> Option<Setting> {
+        self.cpu_part(self.in_unit(shares))
+    }
+
+    /// Shares in the unit of the hierarchy.
+    fn in_unit(&self, shares: u64) -> u64 {
         match self.version {
-            Version::V1 => Some((self.cpu.join("cpu.shares"), shares.to_string())),
+            Version::V1 => shares,
+            Version::V2 => weight(shares),
+        }
+    }
+
+    /// The setting of the container's part of the CPU, in the unit of the hierarchy.
+    fn cpu_part(&self, value: u64) -> Option<Setting> {
+        let file = match self.version {
+            Version::V1 => self.cpu.join("cpu.shares"),
             // A weight counts among siblings. The cgroup of the workers has no sibling: those of other
             // containers are siblings of its parent.
-            Version::V2 => {
-                let container = self.cpu.parent()?;
-                Some((container.join("cpu.weight"), weight(shares).to_string()))
-            }
-        }
+            Version::V2 => self.cpu.parent()?.join("cpu.weight"),
+        };
+        Some((file, value.to_string()))
     }
 
     fn quota(&self, quota: Option<Quota>) -> Vec<Setting> {
@@ -188,9 +202,18 @@ fn kernel_time(quota: Quota) -> Duration {
         + SPARE_TIME
 }
 
-/// `cpu.shares`, 2 to 262144, as `cpu.weight`, 1 to 10000: the conversion of Kubernetes and runc.
+/// `cpu.shares`, 2 to 262144, as `cpu.weight`, 1 to 10000: the conversion of Kubernetes, crun, and
+/// runc since 1.3.2. Unlike the linear one before, it makes one default of the other.
 fn weight(shares: u64) -> u64 {
-    1 + shares.saturating_sub(2) * 9999 / 262_142
+    match shares {
+        0..=LEAST_SHARES => shares.min(1),
+        MOST_SHARES.. => 10_000,
+        shares => {
+            let log = (shares as f64).log2();
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+            10_f64.powf(exponent).ceil() as u64
+        }
+    }
 }
 
 /// The cgroup of the process in the hierarchy of a controller, from the lines of

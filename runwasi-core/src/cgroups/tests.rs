@@ -111,7 +111,7 @@ fn unified_hierarchy_has_workers_in_a_threaded_child() {
     let fixture = Fixture::new(Version::V2);
     let joined = fixture.join(LIMITS, true).unwrap();
     assert_eq!(fixture.at("k8s/c1/guests/cgroup.type"), "threaded");
-    assert_eq!(fixture.at("k8s/c1/cpu.weight"), "20");
+    assert_eq!(fixture.at("k8s/c1/cpu.weight"), "59");
     assert_eq!(fixture.at("k8s/c1/guests/cpu.weight"), "", "it has no siblings");
     assert_eq!(fixture.at("k8s/c1/guests/cpu.max"), "30000 100000");
     assert_eq!(fixture.at("k8s/c1/guests/cgroup.threads"), "71");
@@ -236,7 +236,7 @@ fn guests_of_a_pod_have_the_shares_of_their_containers_together() {
         (
             Version::V2,
             ["k8s/h0/cpu.weight", "k8s/h2/cpu.weight"],
-            ["1", "20", "59", "79", "40", "39"],
+            ["1", "60", "160", "201", "101", "100"],
         ),
     ] {
         let fixture = Fixture::new(version);
@@ -260,6 +260,45 @@ fn guests_of_a_pod_have_the_shares_of_their_containers_together() {
         pause.release();
         assert_eq!(Some(&*fixture.at(last)), values.next(), "{version:?}");
         other.release();
+    }
+}
+
+#[test]
+fn container_that_was_given_up_leaves_the_shares_of_its_pod() {
+    let fixture = Fixture::new(Version::V1);
+    let limits = ResourcesConfig::parse(br#"{"cpu":{"shares":512}}"#).unwrap();
+    let [first, given_up] = [0, 1].map(|n| {
+        let path = CgroupsPath::Root(format!("k8s/h{n}").into());
+        let bundle = fixture.bundle.path();
+        let kernel_limits = KernelLimits::new(fixture.cgroups.clone(), path, bundle, false);
+        let kernel_limits = Arc::new(kernel_limits);
+        kernel_limits.limit(&limits);
+        kernel_limits
+    });
+    assert_eq!(fixture.at("cpu/k8s/h0/cpu.shares"), "1024");
+    drop(given_up);
+    assert_eq!(fixture.at("cpu/k8s/h0/cpu.shares"), "512");
+    first.release();
+}
+
+/// The values of runc 1.3.2.
+#[test]
+fn default_shares_are_the_default_weight() {
+    let fixture = Fixture::new(Version::V2);
+    let joined = fixture.join(LIMITS, true).unwrap();
+    for (shares, weight) in [
+        (2, "1"),
+        (3, "2"),
+        (100, "17"),
+        (1024, "100"),
+        (2000, "170"),
+        (22_000, "1204"),
+        (262_143, "10000"),
+        (262_144, "10000"),
+    ] {
+        let limits = format!(r#"{{"cpu":{{"shares":{shares}}}}}"#);
+        joined.limit(&ResourcesConfig::parse(limits.as_bytes()).unwrap());
+        assert_eq!(fixture.at("k8s/c1/cpu.weight"), weight, "{shares}");
     }
 }
 

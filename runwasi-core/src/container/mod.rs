@@ -217,7 +217,7 @@ impl Container {
         let begun = Instant::now();
         let place = self.execs.reserve(&request.id)?;
         self.init.request(Request::Exec).await.map_err(ExecError::Init)?;
-        let config = ProcessConfig::parse(&request.spec)?;
+        let config = ProcessConfig::parse(&request.spec, self.context.root_lacks)?;
         let span = request.trace.part("prepare");
         let (config, found) = self.find(config).await?;
         drop(span);

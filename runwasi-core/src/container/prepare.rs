@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+use rustix::thread::CapabilitySet;
+
 use super::{
     annotations, error::CreateError, home, host::Host, pause::Pause, pod_files::PodFiles,
     refused::Refused, request::CreateRequest,
@@ -272,6 +274,7 @@ impl PreparedInit {
             annotations: config.annotations,
             memory: Arc::new(memory),
             extensions: Arc::default(),
+            root_lacks: config.process.root_lacks,
         };
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
         let kind = if files.is_some() { Kind::Wasm } else { Kind::Pause };
@@ -318,6 +321,8 @@ pub(super) struct ProcessContext {
     pub(super) annotations: Arc<HashMap<String, String>>,
     pub(super) memory: Arc<Memory>,
     pub(super) extensions: Arc<Extensions>,
+    /// Capabilities over files that the root of an exec lacks if it has no list of its own.
+    pub(super) root_lacks: CapabilitySet,
 }
 
 impl ProcessContext {

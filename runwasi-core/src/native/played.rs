@@ -18,7 +18,7 @@ use containerd_shim_protos::{
         StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, Status,
         WaitRequest, WaitResponse,
     },
-    cgroups_v2::metrics::{Metrics, PidsStat},
+    cgroups_v2::metrics::{CPUStat, Metrics, PidsStat},
     protobuf::{EnumOrUnknown, Message, MessageField, well_known_types::any::Any},
     shim_async::{Task, create_task},
     ttrpc::{
@@ -265,12 +265,13 @@ impl Task for Played {
         })
     }
 
-    /// Two processes each.
+    /// Two processes and a second of CPU time each.
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
         self.find(&self.called("Stats", &request.id, "")?)?;
         self.answer("Stats").await;
         let pids = MessageField::some(PidsStat { current: 2, ..Default::default() });
-        let value = Metrics { pids, ..Default::default() }.write_to_bytes().unwrap();
+        let cpu = MessageField::some(CPUStat { usage_usec: 1_000_000, ..Default::default() });
+        let value = Metrics { pids, cpu, ..Default::default() }.write_to_bytes().unwrap();
         let type_url = "io.containerd.cgroups.v2.Metrics".to_owned();
         let stats = MessageField::some(Any { type_url, value, ..Default::default() });
         Ok(StatsResponse { stats, ..Default::default() })

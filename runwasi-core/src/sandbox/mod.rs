@@ -119,6 +119,13 @@ impl Slot {
             Self::Creating | Self::Native(_) => None,
         }
     }
+
+    fn native(&self) -> Option<Arc<NativeContainer>> {
+        match self {
+            Self::Native(container) => Some(container.clone()),
+            Self::Creating | Self::Ready(_) => None,
+        }
+    }
 }
 
 impl Sandbox {
@@ -457,18 +464,20 @@ impl Sandbox {
     /// Summed usage of all containers that the engine runs, with the counters of all that have been
     /// deleted. Their peak is at most the sum of the peaks.
     pub fn usage_of_guests(&self) -> Usage {
+        self.usage_beside_natives().0
+    }
+
+    /// The same, and the native containers, of which only those that have been deleted are in it.
+    pub(crate) fn usage_beside_natives(&self) -> (Usage, Vec<Arc<NativeContainer>>) {
         let containers = self.shared.containers.lock();
         let present: Vec<_> = containers.values().filter_map(Slot::ready).collect();
+        let natives = containers.values().filter_map(Slot::native).collect();
         // Under the lock: a container that goes is counted either there or here.
         let past = self.shared.past.get();
         // The lock is free while the containers are asked.
         drop(containers);
-        present.iter().map(|container| container.usage()).chain([past]).sum()
-    }
-
-    /// Notes the last usage of a container that its delegate has deleted.
-    pub(crate) fn note_past(&self, last: &Usage) {
-        self.shared.past.add(last);
+        let usages = present.iter().map(|container| container.usage());
+        (usages.chain([past]).sum(), natives)
     }
 
     fn has(&self, id: &Id) -> bool {

@@ -356,11 +356,6 @@ async fn write_record(record: Record, bundle: PathBuf) -> io::Result<()> {
 
 impl Shared {
     pub(super) fn natives(&self) -> Vec<Arc<NativeContainer>> {
-        let containers = self.containers.lock();
-        let native = |slot: &Slot| match slot {
-            Slot::Native(container) => Some(container.clone()),
-            Slot::Creating | Slot::Ready(_) => None,
-        };
-        containers.values().filter_map(native).collect()
+        self.containers.lock().values().filter_map(Slot::native).collect()
     }
 }

@@ -34,10 +34,20 @@ impl Sandbox {
         // A file left in the bundle after this would be found in the next one of its name.
         let leaving = container.leaving.lock().await;
         container.deleted.cancel();
-        drop(leaving);
+        if !self.has_native(container) {
+            // Another deletion has removed it. There may be a new container of its name.
+            return;
+        }
         remove_record(container.bundle.clone()).await;
-        let removed = self.shared.change(|containers| containers.remove(&container.id));
-        // Of several deletions one has removed it.
+        let removed = self.shared.change(|containers| {
+            let removed = containers.remove(&container.id);
+            if removed.is_some() {
+                // Under the lock: its counters are counted either there or here.
+                self.shared.past.add(&container.told.last());
+            }
+            removed
+        });
+        drop(leaving);
         if removed.is_some() {
             observe::deleted(&container.subject, None);
             let sandbox = self.clone();
@@ -46,6 +56,11 @@ impl Sandbox {
             // server does.
             self.tasks().spawn(async move { sandbox.release(&delegate).await });
         }
+    }
+
+    fn has_native(&self, container: &Arc<NativeContainer>) -> bool {
+        let present = self.find(container.id.as_str());
+        matches!(present, Some(Member::Native(present)) if Arc::ptr_eq(&present, container))
     }
 
     /// Forgets a native container that its delegate does not know any more: the answer to an earlier

@@ -50,6 +50,11 @@ impl ToldUsage {
         *told = Usage { cpu, memory: MemoryUsage { failures, kills, ..now.memory }, ..now };
         *told
     }
+
+    /// The last one.
+    pub(super) fn last(&self) -> Usage {
+        *self.0.lock()
+    }
 }
 
 #[cfg(test)]

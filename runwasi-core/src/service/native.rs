@@ -24,7 +24,6 @@ use crate::{
     engine::exit::Exit,
     id::Id,
     observe::{self, Kind, Step},
-    resources::usage::Usage,
     sandbox::{Sandbox, native::NativePlan, native_container::NativeContainer},
     traces::{context::SpanContext, start::StartTrace},
 };
@@ -312,16 +311,12 @@ impl Native {
     ) -> ttrpc::Result<DeleteResponse> {
         // Before the deletion of the cgroup.
         self.container.look_for_oom().await;
-        let last = self.last_usage(&request.exec_id).await;
+        self.learn_last_usage(&request.exec_id).await;
         let answer: ttrpc::Result<DeleteResponse> = self.forward("Delete", context, request).await;
         let orphan = answer.is_err() && self.is_orphan();
         match (answer, request.exec_id.as_str()) {
             (Ok(answer), "") => {
                 self.container.set_exit(of_delete(answer.clone()).1, None);
-                // Before: its delegate tells no usage of it any more.
-                if let Some(last) = last {
-                    self.sandbox.note_past(&last);
-                }
                 self.sandbox.native_deleted(&self.container).await;
                 Ok(answer)
             }
@@ -348,12 +343,11 @@ impl Native {
         }
     }
 
-    /// Usage of a container before its deletion, for the metrics of its sandbox. Only a managed one
-    /// has them.
-    async fn last_usage(&self, exec: &str) -> Option<Usage> {
-        match exec.is_empty() && self.sandbox.is_managed() {
-            true => Some(native_usage::last_usage(&self.container).await),
-            false => None,
+    /// Learns the usage of a container before its deletion, for the metrics of its sandbox: its
+    /// delegate does not tell it any more after that. Only a managed one has them.
+    async fn learn_last_usage(&self, exec: &str) {
+        if exec.is_empty() && self.sandbox.is_managed() {
+            native_usage::learn(&self.container).await;
         }
     }
 

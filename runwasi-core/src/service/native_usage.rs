@@ -25,17 +25,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Time for the delegate to tell the last usage of one container. Its deletion waits for that.
 const LAST: Duration = Duration::from_secs(1);
 
-/// Usage of a container that is about to be deleted, as far as its delegate has ever told it.
-pub(super) async fn last_usage(container: &NativeContainer) -> Usage {
+/// Learns the usage of a container that is about to be deleted, if its delegate tells it.
+pub(super) async fn learn(container: &NativeContainer) {
     let asked = timeout_at(Instant::now() + LAST, ask(container)).await;
-    container.told.at_least(asked.ok().and_then(Result::ok).as_ref().and_then(usage))
+    container.told.at_least(asked.ok().and_then(Result::ok).as_ref().and_then(usage));
 }
 
 /// Summed usage of all containers. Without an answer the last counters of a container count.
 pub(super) async fn usage_of_all(sandbox: &Sandbox) -> Usage {
-    let mut all = vec![sandbox.usage_of_guests()];
+    let (others, natives) = sandbox.usage_beside_natives();
+    let mut all = vec![others];
     let deadline = Instant::now() + PATIENCE;
-    for container in sandbox.natives() {
+    for container in natives {
         let now = match timeout_at(deadline, ask(&container)).await {
             Ok(Ok(stats)) => usage(&stats),
             // It has ended, and with it its cgroup, or its delegate has.

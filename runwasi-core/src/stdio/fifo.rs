@@ -247,6 +247,11 @@ impl Output {
         self.0.as_ref().is_some_and(|pipe| pipe.logs.is_none() && pipe.is_left())
     }
 
+    /// True if another process reads it, after [`Output::is_left`].
+    pub(super) fn has_reader(&self) -> bool {
+        self.0.as_ref().is_some_and(|pipe| !sys::has_no_reader(&pipe.sender))
+    }
+
     /// Number of bytes that wait for a reader.
     pub(super) fn unread(&self) -> u64 {
         self.0.as_ref().map_or(0, |pipe| pipe.unread())
@@ -518,6 +523,22 @@ mod tests {
         }
         // A reader that does not read is waited for a short time only.
         timeout(SOON, unread.begun()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn output_that_was_read_already_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let stdio = open(String::new(), path.clone()).await.unwrap();
+        stdio.stdout.write_all(b"last words").await.unwrap();
+        let unread = stdio.unread().unwrap();
+        drop(stdio);
+        File::open(&path).unwrap().read_exact(&mut [0; 10]).unwrap();
+        tokio::select! {
+            biased;
+            () = unread.begun() => {}
+            () = std::future::ready(()) => panic!("it waits"),
+        }
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(500);
 /// Longest wait for readers that are about to come. Without any, it delays a forced removal.
 const COMING: Duration = Duration::from_millis(300);
+/// Longest wait for the first read of readers that have come: on a busy node they are late.
+const PRESENT: Duration = Duration::from_secs(1);
 
 /// FIFOs with unread output.
 #[derive(Debug)]
@@ -42,14 +44,21 @@ impl Unread {
         }
     }
 
-    /// Waits for a short time until something of each FIFO has been read.
+    /// Waits for a short time until something of each FIFO has been read. One that was read to its
+    /// end before is not waited for.
     pub(crate) async fn begun(&self) {
         let before: Vec<_> = self.0.iter().map(Output::unread).collect();
-        let begun = || self.0.iter().zip(&before).all(|(output, before)| output.unread() < *before);
-        let deadline = Instant::now() + COMING;
-        while !begun() && Instant::now() < deadline {
+        let asked = Instant::now();
+        while self.patience(&before).is_some_and(|patience| asked.elapsed() < patience) {
             sleep(READER_POLL).await;
         }
+    }
+
+    /// Time for the FIFOs that still have all of these bytes. Nothing without any.
+    fn patience(&self, before: &[u64]) -> Option<Duration> {
+        let all = self.0.iter().zip(before);
+        let unbegun = all.filter(|(output, before)| **before > 0 && output.unread() >= **before);
+        unbegun.map(|(output, _)| if output.has_reader() { PRESENT } else { COMING }).max()
     }
 
     async fn read_all(&mut self) {

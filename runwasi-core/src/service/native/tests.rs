@@ -41,7 +41,11 @@ impl Bed {
     }
 
     fn bundle(&self) -> PathBuf {
-        let builder = self.harness.bundle(&self.id, &["/program"]);
+        self.bundle_of(&self.id)
+    }
+
+    fn bundle_of(&self, id: &str) -> PathBuf {
+        let builder = self.harness.bundle(id, &["/program"]);
         let bundle = builder.file("/program", "#!/bin/sh\n").write().unwrap();
         let executable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(bundle.join("rootfs/program"), executable).unwrap();
@@ -278,6 +282,55 @@ async fn usage_of_a_sandbox_has_that_of_its_native_containers() {
         bed.client.kill(id, 9).await.unwrap();
         bed.client.wait(id).await.unwrap();
         bed.client.delete(id).await.unwrap();
+    }
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn cpu_time_of_a_native_container_stays_however_it_is_deleted() {
+    let second = Duration::from_secs(1);
+    for by_containerd in [true, false] {
+        let (bed, _pod) = Bed::start_managed(&format!("past-usage-{by_containerd}")).await;
+        bed.run().await;
+        let time = async || native_usage::usage_of_all(bed.sandbox()).await.cpu.time;
+        // More than once: a delegate of a busy machine may take more than its time to answer.
+        let told = async {
+            while time().await != second {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(SOON, told).await.unwrap();
+        if by_containerd {
+            bed.client.kill(&bed.id, 9).await.unwrap();
+            bed.client.wait(&bed.id).await.unwrap();
+            bed.client.delete(&bed.id).await.unwrap();
+        } else {
+            let id = Id::parse("id", &bed.id).unwrap();
+            bed.sandbox().end(&id, SOON).await.unwrap();
+        }
+        assert_eq!(time().await, second, "by containerd: {by_containerd}");
+        bed.end().await;
+    }
+}
+
+#[tokio::test]
+async fn second_deletion_spares_the_next_container_of_the_name() {
+    let bed = Bed::start("second-delete", false).await;
+    bed.run().await;
+    let first = bed.native().container;
+    // Keeps the delegate.
+    let other = format!("{}-other", bed.id);
+    bed.client.create(&other, &bed.bundle_of(&other), &StdioPaths::default(), &[]).await.unwrap();
+    bed.client.kill(&bed.id, 9).await.unwrap();
+    bed.client.delete(&bed.id).await.unwrap();
+    bed.run().await;
+    let record = Record::read(&first.bundle);
+    assert!(record.is_some());
+    bed.sandbox().native_deleted(&first).await;
+    assert_eq!((bed.sandbox().count(), Record::read(&first.bundle)), (2, record));
+    for id in [&bed.id, &other] {
+        bed.client.kill(id.as_str(), 9).await.unwrap();
+        bed.client.delete(id.as_str()).await.unwrap();
     }
     bed.end().await;
 }
