@@ -63,7 +63,7 @@ pub enum Error {
     NotAgain {
         /// The file, as a path of the host.
         file: String,
-        /// What came of the change.
+        /// Outcome of the change.
         fault: &'static str,
         /// How often it was tried.
         times: u32,

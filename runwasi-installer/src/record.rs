@@ -90,7 +90,7 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    /// What came of the change.
+    /// Outcome of the change.
     pub(crate) fn fault(&self) -> &'static str {
         if self.undone {
             "a restart of containerd makes the file anew without this change"
