@@ -310,7 +310,8 @@ fn configuration_that_is_made_anew_by_the_restart_is_told() {
     // The kubelet runs it again every few minutes, which must not restart containerd each time.
     node.host.taken();
     for times in [1, 2] {
-        let error = node.refuses();
+        let error = node.try_install().unwrap_err().to_string();
+        assert_eq!((node.host.taken(), node.read(CONFIG)), (Vec::new(), VERSION_3.to_owned()));
         let fault = "a restart of containerd makes the file anew without this change";
         assert!(error.starts_with(&format!("{CONFIG}: {fault} (tries: {times})")), "{error}");
         let line = format!("containerd: undoes a change when it starts (tries: {times})");
