@@ -67,7 +67,7 @@ struct Flags {
     /// Take away what may be in use, and replace blocks that were edited
     #[arg(long)]
     force: bool,
-    /// Try a configuration at once with which containerd has not come back before
+    /// Try a change of the configuration at once that has failed before
     #[arg(long)]
     retry: bool,
 }

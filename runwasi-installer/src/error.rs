@@ -55,14 +55,16 @@ pub enum Error {
         /// How it went with the previous one.
         restored: String,
     },
-    /// containerd has not come back with this configuration before, and is not restarted for it yet.
+    /// This change of a configuration has failed before, and containerd is not restarted for it yet.
     #[error(
-        "{file}: containerd has not come back with this change (tries: {times}); it is tried again \
-         in {seconds} s, or at once with --retry, or if the configuration is another"
+        "{file}: {fault} (tries: {times}); it is tried again in {seconds} s, or at once with --retry, \
+         or if the configuration is another"
     )]
     NotAgain {
         /// The file, as a path of the host.
         file: String,
+        /// Outcome of the change.
+        fault: &'static str,
         /// How often it was tried.
         times: u32,
         /// The time until the next try.

@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::options::{Options, Runtime};
 use crate::record::{Record, Shelf};
 use crate::removal::{remove_files, stay, stop_daemon, unconfigure};
-use crate::restart::{refuse_too_early, restart};
+use crate::restart::{note_undone, refuse_too_early, restart};
 use crate::root::{Access, Root, parent, unfinished};
 use crate::service::Services;
 use crate::usage::{dropped, in_use, is_shim, refuse_in_use, shims};
@@ -264,10 +264,14 @@ impl Run<'_> {
             self.done.push("containerd: to be restarted".to_owned());
             return Ok(());
         }
+        let refused = self.record.refused.clone();
         restart(self.root, &self.shelf, &self.services, &mut self.record, &plan.socket)?;
         let now = self.root.read_text(&plan.file)?;
         let kept = now.map(|text| plan::has_runtimes(&plan.file, &text)).transpose()?;
         if kept != Some(true) {
+            let at = self.services.seconds();
+            note_undone(&mut self.record, refused, &plan.file, &plan.after, at);
+            self.shelf.save(&self.record)?;
             let reason = "was made anew at the restart, without the runtimes: name its source by \
                           --containerd-config";
             return Err(Error::file(&plan.file, reason));

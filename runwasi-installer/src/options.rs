@@ -70,7 +70,7 @@ pub struct Options {
     pub restart: bool,
     /// Whether what may be in use is taken away, and blocks replaced that were edited.
     pub force: bool,
-    /// Whether a configuration is tried at once with which containerd has not come back before.
+    /// Whether a change of a configuration is tried at once that has failed before.
     pub retry: bool,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Record {
     pub(crate) bin_dir: String,
     /// What is still to be done.
     pub(crate) due: Due,
-    /// What containerd has not come back with.
+    /// The change of a configuration that has failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<Refused>,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Previous {
     pub(crate) written: Option<String>,
 }
 
-/// A configuration with which containerd has not come back.
+/// A configuration with which containerd has not come back, or that its start has made anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
     /// The file.
@@ -84,6 +84,20 @@ pub(crate) struct Refused {
     pub(crate) times: u32,
     /// Time of the last try, in seconds since 1970.
     pub(crate) at: u64,
+    /// True if containerd has come back, and its start has made the file anew without the change.
+    #[serde(default)]
+    pub(crate) undone: bool,
+}
+
+impl Refused {
+    /// Outcome of the change.
+    pub(crate) fn fault(&self) -> &'static str {
+        if self.undone {
+            "a restart of containerd makes the file anew without this change"
+        } else {
+            "containerd has not come back with this change"
+        }
+    }
 }
 
 /// The record's directory, locked: there is one run at a time.

@@ -1,7 +1,8 @@
 //! The restart of containerd with a changed configuration, and the way back. Called by `install` and `uninstall`.
 //!
-//! What containerd has not come back with is remembered: the kubelet starts a failed run again every
-//! few minutes, and each try costs two restarts. The pause before the next one doubles.
+//! What containerd has not come back with, or has made anew without the change, is remembered: the
+//! kubelet starts a failed run again every few minutes, and each try costs a restart or two. The pause
+//! before the next one doubles.
 
 use crate::Error;
 use crate::containerd::plan;
@@ -17,7 +18,7 @@ const PAUSE: u64 = 600;
 /// The longest pause.
 const LONGEST: u64 = 86_400;
 
-/// Refuses a change with which containerd has not come back, until its pause is over.
+/// Refuses a change that has failed before, until its pause is over.
 pub(crate) fn refuse_too_early(
     record: &Record,
     options: &Options,
@@ -35,9 +36,12 @@ pub(crate) fn refuse_too_early(
     let passed = services.seconds().checked_sub(refused.at);
     match passed.and_then(|passed| pause(refused.times).checked_sub(passed)) {
         None | Some(0) => Ok(()),
-        Some(seconds) => {
-            Err(Error::NotAgain { file: file.to_owned(), times: refused.times, seconds })
-        }
+        Some(seconds) => Err(Error::NotAgain {
+            file: file.to_owned(),
+            fault: refused.fault(),
+            times: refused.times,
+            seconds,
+        }),
     }
 }
 
@@ -54,9 +58,30 @@ fn pause(times: u32) -> u64 {
 /// Remembers that containerd has not come back with what was written.
 fn note(record: &mut Record, at: u64) {
     let Some(Previous { file, written, .. }) = record.due.previous.clone() else { return };
-    let before = record.refused.take().filter(|refused| is_of(refused, &file, written.as_deref()));
-    let times = before.map_or(0, |refused| refused.times).saturating_add(1);
-    record.refused = Some(Refused { file, written, times, at });
+    let before = record.refused.take();
+    record.refused =
+        Some(tried_again(before, Refused { file, written, times: 1, at, undone: false }));
+}
+
+/// Remembers that a restart has made the file anew without what was written. `before` is what was
+/// remembered before that restart.
+pub(crate) fn note_undone(
+    record: &mut Record,
+    before: Option<Refused>,
+    file: &str,
+    written: &str,
+    at: u64,
+) {
+    let (file, written) = (file.to_owned(), Some(digest(written.as_bytes())));
+    record.refused =
+        Some(tried_again(before, Refused { file, written, times: 1, at, undone: true }));
+}
+
+/// Counts the earlier tries of the same change.
+fn tried_again(before: Option<Refused>, now: Refused) -> Refused {
+    let before = before.filter(|before| is_of(before, &now.file, now.written.as_deref()));
+    let times = before.map_or(0, |before| before.times).saturating_add(now.times);
+    Refused { times, ..now }
 }
 
 /// Restarts containerd. If it is not back, the configuration that it ran with is restored.

@@ -51,7 +51,12 @@ pub fn status(options: &Options) -> Result<Status, Error> {
     }
     if let Some(refused) = &record.refused {
         let times = refused.times;
-        status.bad(format!("containerd: has not come back with a change (tries: {times})"));
+        let fault = if refused.undone {
+            "undoes a change when it starts"
+        } else {
+            "has not come back with a change"
+        };
+        status.bad(format!("containerd: {fault} (tries: {times})"));
     }
     Ok(status)
 }

@@ -14,7 +14,7 @@ use wasmtime::{InstancePre, component};
 use crate::{
     component::{
         command,
-        store::{Component, Imports},
+        store::{Component, Imports, unsent},
     },
     exit, gc_heap,
     http::{Further, Server},
@@ -134,11 +134,11 @@ impl WasmtimeInstance {
         drop(running);
         // An error: the guest has filled its table, and what it has not waited for is lost.
         let mut outputs = store.data_mut().outputs().unwrap_or_default();
-        let undropped = store.data_mut().undropped();
+        let unsent = unsent(&mut store).await;
         // Freed now: the output and the report may wait for a reader.
         drop(store);
         // Each goes as soon as it is ready. An error: the time is over.
-        let ready = undropped.into_iter().map(|mut stream| async move { stream.ready().await });
+        let ready = unsent.into_iter().map(|mut stream| async move { stream.ready().await });
         let _ = timeout(SENT, join_all(ready)).await;
         for output in &mut outputs {
             output.ready().await;

@@ -120,6 +120,11 @@ impl Limits {
         Self { memories: Some(memories), ..self }
     }
 
+    /// True if the instantiation has made a heap of collected objects beside the reserved memories.
+    pub(crate) fn has_heap(&self) -> bool {
+        self.memories.as_ref().is_some_and(Memories::has_heap)
+    }
+
     /// Charges a stack of a further call.
     pub(crate) fn add_stack(&mut self) -> Result<(), OutOfMemory> {
         self.growth.add_stack(STACK as u64).map_err(OutOfMemory)

@@ -121,7 +121,8 @@ impl Settings {
         self.slots.saturating_add(self.share_of_stacks().max(LEAST_SPARE_STACKS))
     }
 
-    /// Stacks of a pool for requests. Only the servers of one pod draw from it.
+    /// Stacks of a pool for requests. Most components need one: a request without a stack waits, or is
+    /// told to come later.
     pub(crate) fn stacks_of_requests(&self) -> u32 {
         self.slots.saturating_add((self.slots / SHARE).max(LEAST_SPARE_STACKS))
     }

@@ -256,6 +256,13 @@ impl Shares {
         Ok(shares)
     }
 
+    /// The same for stores with a heap of collected objects, which is reserved with the others then:
+    /// a store without room for its heap is refused before it is made.
+    pub(crate) fn with_heap(mut self) -> Self {
+        self.numbers[Resource::Memories as usize] += 1;
+        self
+    }
+
     /// Linear memories of one store.
     pub(crate) fn memories(&self) -> u32 {
         self.numbers[Resource::Memories as usize]
@@ -395,6 +402,11 @@ impl Memories {
             None => self.heap.reserve()?,
         }
         Ok(())
+    }
+
+    /// True if more were made than those that the store has reserved: with the heap.
+    pub(crate) fn has_heap(&self) -> bool {
+        self.heap.held
     }
 }
 
@@ -605,6 +617,25 @@ mod tests {
         assert!(refused.contains("beyond the 3 of one container"), "{refused}");
         drop((beyond, memories, first));
         assert_eq!((shares.container.memories(), shares.node.memories()), (0, 0));
+    }
+
+    #[test]
+    fn heap_that_is_known_is_reserved_with_the_memories_of_the_program() {
+        let shares = shares([9, 9, 9], [9, 5, 9], [1, 1, 0]);
+        let first = shares.take().unwrap();
+        let mut memories = first.memories();
+        (0..2).for_each(|_| memories.make().unwrap());
+        assert!(memories.has_heap());
+        drop((memories, first));
+        let shares = shares.with_heap();
+        assert_eq!(shares.most_stores(), 2);
+        let stores = [(); 2].map(|()| shares.take().unwrap());
+        shares.take().unwrap_err();
+        for store in &stores {
+            let mut memories = store.memories();
+            (0..2).for_each(|_| memories.make().unwrap());
+            assert!(!memories.has_heap() && shares.container.memories() == 4);
+        }
     }
 
     #[test]

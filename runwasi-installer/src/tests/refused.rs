@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use super::{CONFIG, Node, VERSION_3, rendered, same};
+use crate::host::Host;
+use crate::status::status;
 
 /// The error for a configuration.
 fn refused(text: &str) -> String {
@@ -304,9 +307,26 @@ fn configuration_that_is_made_anew_by_the_restart_is_told() {
     *node.host.appearing.borrow_mut() = Some(anew);
     let error = node.try_install().unwrap_err().to_string();
     assert!(error.starts_with(&format!("{CONFIG}: was made anew at the restart")), "{error}");
+    // The kubelet runs it again every few minutes, which must not restart containerd each time.
+    node.host.taken();
+    for times in [1, 2] {
+        let error = node.try_install().unwrap_err().to_string();
+        assert_eq!((node.host.taken(), node.read(CONFIG)), (Vec::new(), VERSION_3.to_owned()));
+        let fault = "a restart of containerd makes the file anew without this change";
+        assert!(error.starts_with(&format!("{CONFIG}: {fault} (tries: {times})")), "{error}");
+        let line = format!("containerd: undoes a change when it starts (tries: {times})");
+        assert!(status(&node.options).unwrap().lines.contains(&line));
+        node.host.pause(Duration::from_secs(600 * times));
+        if times == 1 {
+            *node.host.appearing.borrow_mut() = Some((node.path(CONFIG), VERSION_3.to_owned()));
+            node.try_install().unwrap_err();
+            node.host.taken();
+        }
+    }
     // One that stays the next time has what was asked for.
     node.install();
     assert!(node.read(CONFIG).contains("runtimes.wasmtime]"));
+    assert!(status(&node.options).unwrap().complete);
 }
 
 #[test]

@@ -17,12 +17,14 @@ use wasmtime_wasi::{
     p2::{
         DynOutputStream,
         bindings::cli::{stderr::Host as _, stdout::Host as _},
-        pipe::ClosedOutputStream,
     },
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::descriptors::{Count, Descriptors};
+use super::{
+    descriptors::{Count, Descriptors},
+    unsent::Unsent,
+};
 use crate::{
     limits::{self, Limited, Limits},
     outbound::{NetworkAccess, Outbound, room::SocketLife},
@@ -237,15 +239,6 @@ impl Component {
         Ok(outputs)
     }
 
-    /// Takes the output streams that the guest has not dropped, those of its connections above all.
-    /// Each is ready when what the guest has written is out.
-    pub(crate) fn undropped(&mut self) -> Vec<DynOutputStream> {
-        let streams = self.table.iter_mut().filter_map(|entry| entry.downcast_mut());
-        let taken =
-            |stream: &mut DynOutputStream| std::mem::replace(stream, Box::new(ClosedOutputStream));
-        streams.map(taken).collect()
-    }
-
     /// Counts a socket in the table.
     pub(super) fn made_socket(&mut self) {
         self.descriptors.made();
@@ -287,6 +280,16 @@ pub(super) async fn descriptors_left(store: &mut StoreContextMut<'_, Component>)
             None => turns::end().await,
         }
     }
+}
+
+/// Takes the output streams that the guest has not dropped and that still send. Each is ready when
+/// what the guest has written is out.
+pub(crate) async fn unsent(store: &mut Store<Component>) -> Vec<DynOutputStream> {
+    let mut unsent = Unsent::default();
+    while !unsent.take_part(&mut store.data_mut().table) {
+        turns::end().await;
+    }
+    unsent.streams()
 }
 
 /// Counts the calls of the guest's code, which may each hold a stack.

@@ -36,6 +36,11 @@ impl Further {
         Some(Self { pool: pool.clone(), code, digest, shares, guest: OnceCell::new() })
     }
 
+    /// The same for a guest with a heap of collected objects.
+    pub(super) fn with_heap(self) -> Self {
+        Self { shares: self.shares.with_heap(), ..self }
+    }
+
     /// Shares of the second pool.
     pub(super) fn shares(&self) -> &Shares {
         &self.shares

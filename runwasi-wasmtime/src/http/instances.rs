@@ -23,7 +23,7 @@ use crate::{
     component::store::{Component, Imports},
     epoch::Ticker,
     exit, gc_heap,
-    limits::{self, OutOfMemory},
+    limits::{self, Limited, OutOfMemory},
     shares::{Share, Shortage},
     timed_body::TimedBody,
     trace,
@@ -107,10 +107,15 @@ impl Serving {
         spec: InstanceSpec,
         mut settings: Settings,
         spawner: Spawner,
-        (guest, further): (Arc<Guest>, Option<Further>),
+        (guest, mut further): (Arc<Guest>, Option<Further>),
         mut first: Store<Component>,
-        imports: Imports,
+        mut imports: Imports,
     ) -> Self {
+        // The code does not tell, its first instance does.
+        if first.data_mut().limits().has_heap() {
+            imports.shares = imports.shares.with_heap();
+            further = further.map(Further::with_heap);
+        }
         let context_pool = ContextPool::new(first.data_mut().ctx().ctx.filesystem().clone());
         context_pool.put_back(first.into_data().into_context());
         let authority = settings.address.to_string();

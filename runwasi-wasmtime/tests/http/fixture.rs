@@ -127,6 +127,14 @@ impl Bed {
         Ok(Setup { id: id.to_owned(), bundle, address: (Ipv4Addr::LOCALHOST, 8080).into() })
     }
 
+    /// The same for a program in the text format.
+    pub(crate) fn setup_of_text(&self, id: &str, text: &str) -> Setup {
+        let address = address();
+        let bundle = self.harness.bundle(id, &["/app.wat"]).file("/app.wat", text);
+        let setup = Setup { id: id.to_owned(), bundle, address };
+        setup.annotation("address", &address.to_string())
+    }
+
     pub(crate) async fn start(&self, setup: Setup) -> Result<Served> {
         let pipes = self.pipes(&setup)?;
         let stderr = pipes.read_stderr();

@@ -170,6 +170,28 @@ async fn requests_beyond_the_slots_of_all_guests_get_slots_of_their_own() -> Res
 }
 
 #[tokio::test]
+async fn instances_with_a_heap_get_slots_for_requests_beyond_their_share_of_memories() -> Result {
+    // Nine memories of twelve for one container: four instances with a memory and a heap.
+    let bed = Bed::with_slots(8, 40).await?;
+    let setup = bed.setup_of_text("c", include_str!("heap.wat"));
+    let server = bed.start(setup.annotation("queue-timeout", "500ms")).await?;
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let address = server.address;
+        all.spawn(async move {
+            let reply = Client::connect(address).await?.get("/").await?;
+            Result::Ok(reply.status.as_u16())
+        });
+    }
+    // It ends without an answer.
+    for answer in all.join_all().await {
+        assert_eq!(answer?, 500);
+    }
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn requests_whose_instances_do_not_fit_wait_for_others_to_end() -> Result {
     let bed = Bed::new().await?;
     for guest in [APP, P3] {

@@ -19,7 +19,7 @@ use runwasi_core::{
 
 use crate::{outbound::sockets, turns};
 
-const HOSTS: &str = "/etc/hosts";
+pub(super) const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Largest size of a file, in bytes.
 const MAX_HOSTS: u64 = 1 << 20;
@@ -91,8 +91,9 @@ impl NameFiles {
         Self { hosts: String::from_utf8_lossy(&hosts).into_owned(), resolver }
     }
 
-    /// The first [`MAX_ADDRESSES`] addresses of a name in `/etc/hosts`, in the order of the file.
-    pub(crate) async fn hosts(&self, name: &str) -> Vec<IpAddr> {
+    /// The first [`MAX_ADDRESSES`] addresses of a name in `/etc/hosts`, in the order of the file. True
+    /// if there are more.
+    pub(crate) async fn hosts(&self, name: &str) -> (Vec<IpAddr>, bool) {
         let mut found = Vec::new();
         for (n, line) in self.hosts.lines().enumerate() {
             if n % LINES == LINES - 1 {
@@ -107,13 +108,12 @@ impl NameFiles {
             // All lines of a name count: it may have addresses of both families.
             if words.any(is_it) && !found.contains(&address) {
                 if found.len() == MAX_ADDRESSES {
-                    tracing::warn!(name, limit = MAX_ADDRESSES, "too many addresses in {HOSTS}");
-                    break;
+                    return (found, true);
                 }
                 found.push(address);
             }
         }
-        found
+        (found, false)
     }
 }
 
@@ -199,6 +199,10 @@ mod tests {
     }
 
     fn found(files: &NameFiles, name: &str) -> Vec<IpAddr> {
+        searched(files, name).0
+    }
+
+    fn searched(files: &NameFiles, name: &str) -> (Vec<IpAddr>, bool) {
         let mut found = std::pin::pin!(files.hosts(name));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         loop {
@@ -235,8 +239,8 @@ mod tests {
                 .chain(["192.0.2.1 last\n".into()])
                 .collect::<String>(),
         );
-        let addresses = found(&files, "a");
-        assert_eq!(addresses.len(), MAX_ADDRESSES);
+        let (addresses, has_more) = searched(&files, "a");
+        assert_eq!((addresses.len(), has_more), (MAX_ADDRESSES, true));
         assert_eq!(addresses[MAX_ADDRESSES - 1], IpAddr::from([0, 0, 0, 255]));
         let mut turns = 0;
         let mut last = std::pin::pin!(files.hosts("last"));

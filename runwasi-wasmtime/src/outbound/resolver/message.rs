@@ -24,6 +24,10 @@ const MAX_LABEL: u8 = 63;
 const MAX_NAME: usize = 255;
 /// Most references of one name: it has no more labels than that.
 const MAX_REFERENCES: usize = 128;
+/// Most labels and references of all names that are read from one message: less than a millisecond.
+// Without it a message of 15 KiB has hundred thousands: each record has two references to one name
+// of many labels, each of which is behind a reference.
+const MAX_STEPS: usize = 32 << 10;
 /// Most records that are read from one message.
 const MAX_RECORDS: u16 = 1024;
 /// Largest number of aliases that are followed within one message.
@@ -67,7 +71,7 @@ impl Name {
             return None;
         }
         self.0.push(length);
-        self.0.extend(label.to_ascii_lowercase());
+        self.0.extend(label.iter().map(u8::to_ascii_lowercase));
         Some(())
     }
 }
@@ -97,7 +101,7 @@ impl Query {
 
     /// The head of a message, if it is a reply to this query.
     pub(super) fn reply<'m>(&self, message: &'m [u8]) -> Option<Reply<'m>> {
-        let mut reader = Reader { message, at: 0 };
+        let mut reader = Reader::new(message);
         let id = reader.number()?;
         let [flags, code] = reader.number()?.to_be_bytes();
         let questions = reader.number()?;
@@ -184,9 +188,15 @@ enum Next {
 struct Reader<'m> {
     message: &'m [u8],
     at: usize,
+    /// Labels and references that may still be read.
+    steps: usize,
 }
 
 impl<'m> Reader<'m> {
+    fn new(message: &'m [u8]) -> Self {
+        Self { message, at: 0, steps: MAX_STEPS }
+    }
+
     fn bytes(&mut self, number: usize) -> Option<&'m [u8]> {
         let bytes = self.message.get(self.at..)?.get(..number)?;
         self.at += number;
@@ -213,10 +223,14 @@ impl<'m> Reader<'m> {
         // The time to live.
         self.bytes(4)?;
         let length = self.number()?;
-        let mut data = Reader { message: self.message, at: self.at };
+        let mut data = *self;
         self.bytes(length.into())?;
         let data = match (class, found, length) {
-            (IN, CNAME, _) => Data::Alias(data.name()?),
+            (IN, CNAME, _) => {
+                let alias = data.name()?;
+                self.steps = data.steps;
+                Data::Alias(alias)
+            }
             (IN, A, 4) if kind == A => Data::Address(data.array::<4>()?.into()),
             (IN, AAAA, 16) if kind == AAAA => Data::Address(data.array::<16>()?.into()),
             _ => return Some(None),
@@ -245,6 +259,7 @@ impl<'m> Reader<'m> {
 
     fn labels(&mut self, name: &mut Name) -> Option<Next> {
         loop {
+            self.steps = self.steps.checked_sub(1)?;
             match self.byte()? {
                 0 => return Some(Next::End),
                 length @ ..=MAX_LABEL => name.add(self.bytes(length.into())?)?,
@@ -406,6 +421,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn labels_of_a_message_are_bounded() {
+        let name = ["a"; 100].join(".");
+        let asked = query(&name, Family::V4);
+        // Each has a reference to the name of the question, and so a hundred labels.
+        let addresses = |rdata: RData<'_>, records: usize| {
+            let records = (0..records).map(|_| record(&name, rdata.clone())).collect();
+            addresses(&reply(&name, records), &asked)
+        };
+        assert_eq!(addresses(a([192, 0, 2, 1]), 300).unwrap().len(), MAX_ADDRESSES);
+        assert_eq!(addresses(a([192, 0, 2, 1]), 400), None);
+        // Their aliases have as many.
+        assert_eq!(addresses(alias(&name), 150), Some(Vec::new()));
+        assert_eq!(addresses(alias(&name), 200), None);
+    }
+
     /// A message with a name of this many references behind its question.
     fn of_references(number: u16) -> Vec<u8> {
         let mut message = reply("a.test", Vec::new());
@@ -420,7 +451,7 @@ mod tests {
     fn references_of_a_name_are_bounded() {
         let has_name = |references| {
             let message = of_references(references);
-            Reader { message: &message, at: 24 }.name().is_some()
+            Reader { at: 24, ..Reader::new(&message) }.name().is_some()
         };
         assert!(has_name(3) && has_name(MAX_REFERENCES as u16));
         assert!(!has_name(MAX_REFERENCES as u16 + 1));

@@ -22,7 +22,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -32,7 +32,7 @@ use url::Host;
 
 use self::{
     dns::Answer,
-    files::{MAX_ADDRESSES, NameFiles, ResolverConfig},
+    files::{HOSTS, MAX_ADDRESSES, NameFiles, ResolverConfig},
     message::Family,
 };
 use super::policy::OutboundRules;
@@ -85,6 +85,8 @@ pub(crate) struct Resolver {
     first: OnceCell<Arc<NameFiles>>,
     /// Counter that selects the first server of a lookup, with the option `rotate`.
     turn: AtomicUsize,
+    /// The log tells of a name with too many addresses.
+    told: AtomicBool,
     /// Limits the lookups: each holds up to two sockets of the host. Further ones wait.
     at_once: Semaphore,
 }
@@ -100,6 +102,7 @@ impl Resolver {
             rootfs,
             first: OnceCell::new(),
             turn: AtomicUsize::new(0),
+            told: AtomicBool::new(false),
             at_once: Semaphore::new(AT_ONCE),
         }
     }
@@ -154,7 +157,10 @@ impl Resolver {
 
     /// Looks up a name in `/etc/hosts`, then at the name servers.
     async fn find(&self, name: &AskedName, files: &NameFiles) -> Result<Vec<IpAddr>, LookupError> {
-        let hosts = files.hosts(&name.text).await;
+        let (hosts, has_more) = files.hosts(&name.text).await;
+        if has_more {
+            self.tell_once(&name.text);
+        }
         if !hosts.is_empty() {
             self.learn(name, &name.text, &hosts);
             return Ok(hosts);
@@ -181,6 +187,15 @@ impl Resolver {
             }
         }
         Err(verdict.error())
+    }
+
+    /// Tells the log of a name with too many addresses.
+    // Of one alone: the container has the file, and may look the name up without an end.
+    fn tell_once(&self, name: &str) {
+        // Relaxed: no other data depends on it.
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(name, limit = MAX_ADDRESSES, "too many addresses in {HOSTS}");
+        }
     }
 
     /// Checks the policy for the name of the guest and for the candidate.

@@ -24,6 +24,7 @@ use simple_dns::{
     rdata::{A, AAAA, RData},
 };
 use tempfile::TempDir;
+use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::{LookupError, Resolver};
 use crate::outbound::policy::{OutboundRules, Policy};
@@ -191,6 +192,45 @@ async fn hosts_comes_first_and_is_read_at_every_lookup() {
     std::fs::write(scene.directory.path().join("bundle/rootfs/etc/hosts"), "192.0.2.78 one.test")
         .unwrap();
     assert_eq!(scene.look_up("one.test").await, Ok(vec!["192.0.2.78".into()]));
+}
+
+/// Counts warnings.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test]
+async fn log_tells_once_of_a_name_with_too_many_addresses() {
+    let hosts: String = (0..300_u32).map(|n| format!("{} a\n", IpAddr::V4(n.into()))).collect();
+    let scene = Scene::new(&hosts, LOCAL, "all");
+    let warnings = Warnings::default();
+    // Of this thread, on which all of a lookup runs that may tell.
+    let _counting = tracing::subscriber::set_default(warnings.clone());
+    for _ in 0..3 {
+        assert_eq!(scene.look_up("a").await.map(|found| found.len()), Ok(256));
+    }
+    assert_eq!(warnings.0.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
