@@ -1,8 +1,9 @@
 //! Run by cargo: how the programs of this crate are linked.
 //!
-//! At fixed addresses, since a position independent program of this size has 73,000 addresses in its
-//! data for the loader to correct: 0.8 ms of each start, and 1.1 MB that no two processes share. What
-//! this gives up: docs/security.md, "Addresses". `RUNWASI_PIE=1` links as Rust does by default.
+//! At fixed addresses, since a position independent program of this size has 73,000 addresses in
+//! its data for the loader to correct: 0.8 ms of each start, and 1.1 MB that no two processes
+//! share. What this gives up: docs/security.md, "Addresses". `RUNWASI_PIE=1` links as Rust does by
+//! default.
 //!
 //! With the unwinder in the program: its library asks the processor for its features before `main`,
 //! which a virtual machine answers slowly. To load and prepare it was a fourth of the CPU time of a

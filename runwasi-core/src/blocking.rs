@@ -80,8 +80,8 @@ pub fn start<T: Send + 'static>(
     })
 }
 
-/// Has `work` done by the blocking pool of `runtime`, by a later thread if none can be made now. For
-/// work without a result whose drop in this place could wait.
+/// Has `work` done by the blocking pool of `runtime`, by a later thread if none can be made now.
+/// For work without a result whose drop in this place could wait.
 pub fn eventually(runtime: &Handle, work: impl FnOnce() + Send + 'static) {
     // An error: Tokio has queued it before it asked the kernel for a thread.
     drop(panics::expected(|| runtime.spawn_blocking(work)));

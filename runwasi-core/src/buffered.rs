@@ -1,8 +1,8 @@
 //! Buffered reads of a connection.
 //!
-//! ttrpc reads the header of a message and then its payload, and finds that there is nothing more by
-//! a third call: three system calls for a message that came in one piece. With a buffer, the first of
-//! them takes all there is.
+//! ttrpc reads the header of a message and then its payload, and finds that there is nothing more
+//! by a third call: three system calls for a message that came in one piece. With a buffer, the
+//! first of them takes all there is.
 
 use tokio::io::{AsyncRead, BufReader};
 

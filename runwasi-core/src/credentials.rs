@@ -1,5 +1,5 @@
-//! File credentials of guests: the user, groups and umask of `process.user`, and the capabilities over
-//! files that `process.capabilities` leaves to root, set on the thread that polls the guest.
+//! File credentials of guests: the user, groups and umask of `process.user`, and the capabilities
+//! over files that `process.capabilities` leaves to root, set on the thread that polls the guest.
 //!
 //! The kernel checks file access against the *filesystem* ids of the calling thread. A switch costs
 //! system calls, so a thread keeps its credentials until it polls a guest with other ones. With a

@@ -68,8 +68,8 @@ pub enum Opened {
     Directory(File),
     /// A regular file, or a character device of the container's `/dev`.
     File(File),
-    /// A standard stream, by its number, and a descriptor of its name in `/dev`. The name has nothing
-    /// to read or to write: the engine has the stream itself.
+    /// A standard stream, by its number, and a descriptor of its name in `/dev`. The name has
+    /// nothing to read or to write: the engine has the stream itself.
     Stream(u32, File),
 }
 

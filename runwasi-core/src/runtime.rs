@@ -21,9 +21,9 @@ use crate::{credentials, lock::Mutex, panics, requirements, scheduler::Guests, s
 const MAX_POD_WORKERS: usize = 4;
 /// Most blocking threads of the control runtime, for file access and compiling.
 const MAX_BLOCKING: usize = 256;
-/// Most threads of the guest runtime beside its workers. Each container may hold some of them for as
-/// long as the kernel does ([`scheduler::group`](crate::scheduler::group)), and all have to fit: a
-/// worker cannot be replaced beyond this number.
+/// Most threads of the guest runtime beside its workers. Each container may hold some of them for
+/// as long as the kernel does ([`scheduler::group`](crate::scheduler::group)), and all have to fit:
+/// a worker cannot be replaced beyond this number.
 const MAX_BESIDE: usize = 8192;
 /// Idle time after which a blocking thread ends: short, so that a sleeping pod keeps few threads.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);

@@ -24,7 +24,8 @@ pub fn named(error: io::Error) -> io::Error {
     }
 }
 
-/// Number of threads that this process can have, as far as it can be known. It shares it with others.
+/// Number of threads that this process can have, as far as it can be known. It shares it with
+/// others.
 pub fn of_process() -> Option<u64> {
     let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -34,8 +35,8 @@ pub fn of_process() -> Option<u64> {
 }
 
 /// Makes as many threads at once, which end again.
-// Tokio does not try: without one of its workers it panics, and then waits for ever for those that it
-// has started.
+// Tokio does not try: without one of its workers it panics, and then waits for ever for those that
+// it has started.
 pub(crate) fn try_threads(number: usize) -> io::Result<()> {
     let mut threads = Vec::with_capacity(number);
     let (over, wait) = mpsc::channel::<()>();

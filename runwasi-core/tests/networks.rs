@@ -1,5 +1,5 @@
-//! What guests of many sandboxes in different network namespaces, all of one process, can and cannot reach. Needs root, as
-//! making a network namespace does.
+//! What guests of many sandboxes in different network namespaces, all of one process, can and
+//! cannot reach. Needs root, as making a network namespace does.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
@@ -41,7 +41,8 @@ async fn serve(harness: &Harness, client: &TaskClient, id: &str, port: &str) -> 
     Ok(())
 }
 
-/// The threads of this process that are in another network than `host`, with their names. Other tests have some, too.
+/// The threads of this process that are in another network than `host`, with their names. Other
+/// tests have some, too.
 fn threads_outside(host: &Path) -> Result<BTreeMap<u32, String>> {
     let mut outside = BTreeMap::new();
     for task in fs::read_dir("/proc/self/task")? {

@@ -1,4 +1,5 @@
-//! Ends of processes by panics: each case runs in a process of its own, which is this program again.
+//! Ends of processes by panics: each case runs in a process of its own, which is this program
+//! again.
 
 use std::{
     env,

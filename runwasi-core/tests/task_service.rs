@@ -1,5 +1,5 @@
-//! The Task service over a real socket, with a scripted engine in place of wasm: what every RPC does in every state,
-//! what clients at once see, and which events come.
+//! The Task service over a real socket, with a scripted engine in place of wasm: what every RPC
+//! does in every state, what clients at once see, and which events come.
 
 use std::{
     io::Write,
@@ -498,7 +498,8 @@ async fn sandbox_is_deserted_while_it_has_no_container() -> Result {
     Ok(())
 }
 
-/// The reply must be out before the server is gone: containerd would see a closed connection instead.
+/// The reply must be out before the server is gone: containerd would see a closed connection
+/// instead.
 #[tokio::test]
 async fn the_shutdown_that_ends_the_server_is_answered() -> Result {
     for _ in 0..50 {

@@ -393,8 +393,8 @@ impl Daemon {
         self.stop_if_done();
     }
 
-    /// Lets a drained daemon leave when the daemons before it have ended. A later one is a successor,
-    /// which replaces it.
+    /// Lets a drained daemon leave when the daemons before it have ended. A later one is a
+    /// successor, which replaces it.
     async fn outlive_others(self: Arc<Self>) {
         // An error: the directory has gone, and with it all that could be waited for.
         let sockets = self.state.earlier().unwrap_or_default();

@@ -2,9 +2,9 @@
 //!
 //! The engine keeps resources of ended guests, so that the next guest starts faster. Without a next
 //! guest they are a waste. Some seconds after the end of the last sandbox, the engine and the
-//! allocator therefore free all that is unused. Then, and some seconds after the start of the daemon
-//! and of containers, the code of the daemon leaves its resident set. No timer runs while nothing
-//! starts or ends.
+//! allocator therefore free all that is unused. Then, and some seconds after the start of the
+//! daemon and of containers, the code of the daemon leaves its resident set. No timer runs while
+//! nothing starts or ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,7 +65,8 @@ async fn reclaim_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
         // On the blocking pool: this takes milliseconds or more.
         let released = blocking(
             move || {
-                // In this order: the allocator can return only the memory that the engine has freed.
+                // In this order: the allocator can return only the memory that the engine has
+                // freed.
                 engine.release_unused();
                 sys::trim_memory();
                 sys::unmap_program();

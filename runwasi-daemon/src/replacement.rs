@@ -20,14 +20,15 @@ pub(crate) struct Replacement {
     file: Option<SocketFile>,
 }
 
-/// The file of a listening socket. Removed with the value, unless a successor has put its own there.
+/// The file of a listening socket. Removed with the value, unless a successor has put its own
+/// there.
 // A field of this type comes before that of the listener, which must be open at the removal.
 #[derive(Debug)]
 pub(crate) struct OwnFile(Option<SocketFile>);
 
 impl Replacement {
-    /// Binds a socket of mode 0600 at `temporary`, which is to get the name `path`. No other process
-    /// uses the name `temporary` at this time; a killed one may have left it.
+    /// Binds a socket of mode 0600 at `temporary`, which is to get the name `path`. No other
+    /// process uses the name `temporary` at this time; a killed one may have left it.
     pub(crate) fn bind(path: &Path, temporary: PathBuf) -> io::Result<(Self, UnixListener)> {
         match fs::symlink_metadata(path) {
             // `rename` would replace any kind of file, also one that was put there by mistake.

@@ -1,5 +1,5 @@
-//! Retirement of a daemon: its kinds, its states in the metrics, the request of a successor for it, and
-//! the wait of a drained daemon for those before it.
+//! Retirement of a daemon: its kinds, its states in the metrics, the request of a successor for it,
+//! and the wait of a drained daemon for those before it.
 //!
 //! A drained daemon has no successor. So its guard, and with it the service, and the address of the
 //! metrics belong to all daemons of the node, until the last of them has ended.
@@ -24,7 +24,8 @@ use crate::{manager::client::Client, state_dir::started};
 pub(crate) enum Retirement {
     /// A successor takes them, and the addresses that only one daemon can have.
     Replaced,
-    /// No daemon does, until one is started: this one keeps what it serves, and outlives the others.
+    /// No daemon does, until one is started: this one keeps what it serves, and outlives the
+    /// others.
     Drained,
 }
 
@@ -47,8 +48,8 @@ pub(crate) fn states(retired: CancellationToken, draining: CancellationToken) ->
     })
 }
 
-/// Tells the predecessors to leave all new sandboxes to this daemon: all at the same time, since one
-/// that hangs takes as long as its `patience`. Blocks.
+/// Tells the predecessors to leave all new sandboxes to this daemon: all at the same time, since
+/// one that hangs takes as long as its `patience`. Blocks.
 pub(crate) fn retire(predecessors: &[PathBuf], program: &'static str, patience: Duration) {
     thread::scope(|scope| {
         for predecessor in predecessors {

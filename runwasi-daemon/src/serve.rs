@@ -70,7 +70,8 @@ pub struct EngineSettings {
     pub cache: Option<PathBuf>,
     /// Size limit of that directory in MiB.
     pub cache_size: u32,
-    /// The table `[engine]` of the settings file. Its keys are `engine.NAME`, as in runtime options.
+    /// The table `[engine]` of the settings file. Its keys are `engine.NAME`, as in runtime
+    /// options.
     pub written: RawSettings,
 }
 
@@ -290,9 +291,9 @@ fn leave_manager_socket(
             () = retiring.retired() => {}
             () = stopping.stopped() => {}
         }
-        // systemd's socket is the successor's, too: new clients are left to it. One of our own has no
-        // other accepting end. It goes on, and loses its name below: a client that has connected is
-        // refused at once, and asks the successor.
+        // systemd's socket is the successor's, too: new clients are left to it. One of our own has
+        // no other accepting end. It goes on, and loses its name below: a client that has connected
+        // is refused at once, and asks the successor.
         if file.is_none() {
             manager.stop_listen().await;
         }

@@ -1,5 +1,5 @@
-//! Slots of a node for an engine that has no settings, and so no bound of its own: guests beyond them
-//! are refused before the engine prepares them.
+//! Slots of a node for an engine that has no settings, and so no bound of its own: guests beyond
+//! them are refused before the engine prepares them.
 
 use std::sync::Arc;
 

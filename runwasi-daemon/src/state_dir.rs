@@ -222,8 +222,8 @@ impl StateDirectory {
             .collect())
     }
 
-    /// The same, of daemons that were started before this one. A drained daemon waits for these alone:
-    /// two that wait for each other would never leave.
+    /// The same, of daemons that were started before this one. A drained daemon waits for these
+    /// alone: two that wait for each other would never leave.
     pub(crate) fn earlier(&self) -> Result<Vec<PathBuf>, RecordError> {
         let own = started(&self.daemon_socket(std::process::id()));
         let mut others = self.others()?;
@@ -265,8 +265,8 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, RecordError> {
     entries.map(|entry| Ok(entry.map_err(failed(directory))?.path())).collect()
 }
 
-/// Removes a record and the socket that it names, unless its daemon lives. True if it has removed the
-/// record.
+/// Removes a record and the socket that it names, unless its daemon lives. True if it has removed
+/// the record.
 fn sweep_record(path: &Path) -> Result<bool, RecordError> {
     let record = fs::read(path).ok().and_then(|json| serde_json::from_slice::<Record>(&json).ok());
     // One that is unreadable names no socket to remove.

@@ -26,7 +26,8 @@ pub(crate) fn complaint(root: &Root, state: &str) -> Result<Option<String>, Erro
     )))
 }
 
-/// The directories of the settings, or of none the usual one. The daemon itself tells what is wrong in them.
+/// The directories of the settings, or of none the usual one. The daemon itself tells what is wrong
+/// in them.
 fn roots(root: &Root) -> Result<Vec<String>, Error> {
     let text = root.read_text(SETTINGS)?.unwrap_or_default();
     Ok(named(&text).unwrap_or_else(|| vec![USUAL.to_owned()]))

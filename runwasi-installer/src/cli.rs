@@ -43,7 +43,8 @@ struct Flags {
     /// Let the shims make the sandboxes of pods (containerd 2)
     #[arg(long)]
     sandboxer: bool,
-    /// Directory of programs on the host [default: /usr/local/bin; with k3s and RKE2 /opt/runwasi/bin]
+    /// Directory of programs on the host [default: /usr/local/bin; with k3s and RKE2
+    /// /opt/runwasi/bin]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<String>,
     /// Directory of systemd units on the host [default: /etc/systemd/system]

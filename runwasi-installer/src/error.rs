@@ -55,7 +55,8 @@ pub enum Error {
         /// How it went with the previous one.
         restored: String,
     },
-    /// This change of a configuration has failed before, and containerd is not restarted for it yet.
+    /// This change of a configuration has failed before, and containerd is not restarted for it
+    /// yet.
     #[error(
         "{file}: {fault} (tries: {times}); it is tried again in {seconds} s, or at once with --retry, \
          or if the configuration is another"

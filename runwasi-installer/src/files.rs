@@ -75,7 +75,8 @@ pub(crate) fn wanted(options: &Options, bin_dir: &str) -> Result<Vec<Wanted>, Er
     Ok(files)
 }
 
-/// True if the kernel has at least what a sysctl file asks for: a limit that others need is not lowered.
+/// True if the kernel has at least what a sysctl file asks for: a limit that others need is not
+/// lowered.
 pub(crate) fn is_in_force(root: &Root, content: &[u8]) -> Result<bool, Error> {
     let text = String::from_utf8_lossy(content);
     let lines = text.lines().filter(|line| !line.starts_with('#'));

@@ -1,7 +1,8 @@
 //! Programs of the host: `systemctl`, `sysctl`, `ctr`. A seam: tests record what would run.
 //!
-//! The installer's container has another root and other programs. `systemctl` ignores requests in a `chroot`, so a program
-//! is started in the mount namespace of the host's first process, which needs the host's PID namespace (`hostPID`).
+//! The installer's container has another root and other programs. `systemctl` ignores requests in a
+//! `chroot`, so a program is started in the mount namespace of the host's first process, which
+//! needs the host's PID namespace (`hostPID`).
 
 use std::fs::File;
 use std::io;
@@ -97,7 +98,8 @@ impl HostOf {
         let namespace = File::open(format!("/proc/{}/ns/mnt", self.process))?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", PATH).stdin(Stdio::null());
-        // SAFETY: between fork and exec the closure makes one system call on an open descriptor, and allocates nothing.
+        // SAFETY: between fork and exec the closure makes one system call on an open descriptor,
+        // and allocates nothing.
         unsafe {
             command.pre_exec(move || {
                 let namespace = namespace.as_fd();

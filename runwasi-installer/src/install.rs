@@ -81,8 +81,9 @@ impl Run<'_> {
         self.settle(wanted)
     }
 
-    /// Gives a recorded file the name that is wanted now, if its directory is only reached by another
-    /// link: it would be one of another program by the new name, and unwanted by the old one.
+    /// Gives a recorded file the name that is wanted now, if its directory is only reached by
+    /// another link: it would be one of another program by the new name, and unwanted by the old
+    /// one.
     fn rename_recorded(&mut self, wanted: &[Wanted]) {
         for file in wanted {
             let renamed =
@@ -93,7 +94,8 @@ impl Run<'_> {
         }
     }
 
-    /// Files that are not there as wanted. One that is another's is an error, before anything is written.
+    /// Files that are not there as wanted. One that is another's is an error, before anything is
+    /// written.
     fn changed<'w>(&self, wanted: &'w [Wanted]) -> Result<Vec<&'w Wanted>, Error> {
         let mut changed = Vec::new();
         for file in wanted {
@@ -118,7 +120,8 @@ impl Run<'_> {
         self.record.files.get(path).into_iter().flatten()
     }
 
-    /// Writes down what is going to change. A file that is there as wanted without a record is another's, and stays so.
+    /// Writes down what is going to change. A file that is there as wanted without a record is
+    /// another's, and stays so.
     fn intend(&mut self, changed: &[&Wanted], plan: &Plan, bin_dir: &str) -> Result<(), Error> {
         let before = self.record.clone();
         self.record.bin_dir = bin_dir.to_owned();
@@ -210,7 +213,8 @@ impl Run<'_> {
         if files::is_in_force(self.root, &file.content)? {
             return Ok("the kernel has as much".to_owned());
         }
-        // A node that does not take the value has room for fewer guests; it is no reason to have none.
+        // A node that does not take the value has room for fewer guests; it is no reason to have
+        // none.
         let refused = self.services.apply_sysctl(&file.path)?;
         Ok(refused.map_or("applied".to_owned(), |reason| format!("not applied: {reason}")))
     }
@@ -226,7 +230,8 @@ impl Run<'_> {
         programs.try_for_each(|file| self.services.try_program(&file.path, &at(&file.path)))
     }
 
-    /// Changes containerd's configuration, and takes back what an earlier run did in another file of it.
+    /// Changes containerd's configuration, and takes back what an earlier run did in another file
+    /// of it.
     fn configure(&mut self, plan: &Plan) -> Result<(), Error> {
         if self.changes(plan) {
             self.write_configuration(plan)?;
@@ -255,7 +260,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Restarts containerd if it has not seen its configuration, and goes back if it does not take it.
+    /// Restarts containerd if it has not seen its configuration, and goes back if it does not take
+    /// it.
     fn restart(&mut self, plan: &Plan) -> Result<(), Error> {
         if !self.record.due.containerd {
             return Ok(());

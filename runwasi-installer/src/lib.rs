@@ -1,6 +1,7 @@
-//! Installs the project on a Kubernetes node, and removes it: programs, systemd units, the sysctl file and the runtimes
-//! in containerd's configuration. The program `runwasi-node-installer` works on the root of a host, which may be mounted
-//! into its container; it is tested on directories that look like one.
+//! Installs the project on a Kubernetes node, and removes it: programs, systemd units, the sysctl
+//! file and the runtimes in containerd's configuration. The program `runwasi-node-installer` works
+//! on the root of a host, which may be mounted into its container; it is tested on directories that
+//! look like one.
 //!
 //! ```text
 //! cli ─▶ install ──┬─▶ containerd   which file gets the runtimes, and its new text: decided before any write
@@ -17,8 +18,9 @@
 //!
 //! - [`cli`]: the command line. - [`options`]: what is installed and where. - [`host`]: the seam of the tests.
 //!
-//! A run that is killed anywhere is completed by the next one: each write is a rename, and the record names a change before
-//! it is made. Nothing is written if a configuration is not understood.
+//! A run that is killed anywhere is completed by the next one: each write is a rename, and the
+//! record names a change before it is made. Nothing is written if a configuration is not
+//! understood.
 
 mod bundle_roots;
 pub mod cli;

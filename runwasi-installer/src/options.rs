@@ -43,7 +43,8 @@ impl Runtime {
     }
 }
 
-/// Options of a run. Directories and files are absolute paths of the host, without the prefix `root`.
+/// Options of a run. Directories and files are absolute paths of the host, without the prefix
+/// `root`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where the host's root directory is for this process.

@@ -1,5 +1,5 @@
-//! What was done on a node and what is still due, in a file of the host. It names a change before the change is made, so a run
-//! that is killed between two steps is completed by the next one.
+//! What was done on a node and what is still due, in a file of the host. It names a change before
+//! the change is made, so a run that is killed between two steps is completed by the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -21,7 +21,8 @@ const PREVIOUS: &str = "previous";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     format: u32,
-    /// Files that are this program's, with the digests that they may have: two while one replaces the other.
+    /// Files that are this program's, with the digests that they may have: two while one replaces
+    /// the other.
     pub(crate) files: BTreeMap<String, BTreeSet<String>>,
     /// Directories that it has made, the outermost first.
     pub(crate) directories: Vec<String>,
@@ -169,7 +170,8 @@ impl<'a> Shelf<'a> {
         self.root.write(&file, &text, Access::Root(0o600))
     }
 
-    /// Keeps what a configuration says, until containerd runs with another; unless what it runs with is kept already.
+    /// Keeps what a configuration says, until containerd runs with another; unless what it runs
+    /// with is kept already.
     pub(crate) fn keep_previous(
         &self,
         record: &mut Record,

@@ -61,7 +61,8 @@ pub(crate) fn remove_files(
     Ok(done)
 }
 
-/// Cuts our blocks out of all recorded configurations `except` one. All are understood before the first is written.
+/// Cuts our blocks out of all recorded configurations `except` one. All are understood before the
+/// first is written.
 pub(crate) fn unconfigure(
     root: &Root,
     options: &Options,

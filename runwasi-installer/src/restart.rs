@@ -1,8 +1,9 @@
-//! The restart of containerd with a changed configuration, and the way back. Called by `install` and `uninstall`.
+//! The restart of containerd with a changed configuration, and the way back. Called by `install`
+//! and `uninstall`.
 //!
 //! What containerd has not come back with, or has made anew without the change, is remembered: the
-//! kubelet starts a failed run again every few minutes, and each try costs a restart or two. The pause
-//! before the next one doubles.
+//! kubelet starts a failed run again every few minutes, and each try costs a restart or two. The
+//! pause before the next one doubles.
 
 use crate::Error;
 use crate::containerd::plan;
@@ -123,7 +124,8 @@ pub(crate) fn restart(
     }
 }
 
-/// Puts the previous configuration back. Of one that another has changed meanwhile, only our blocks go.
+/// Puts the previous configuration back. Of one that another has changed meanwhile, only our blocks
+/// go.
 fn restore(root: &Root, shelf: &Shelf<'_>, previous: &Previous) -> Result<&'static str, Error> {
     let file = &previous.file;
     let now = root.read_text(file)?;

@@ -1,5 +1,6 @@
-//! Files of the host. Every path is resolved inside the root directory by the kernel (`openat2` with `RESOLVE_IN_ROOT`), so
-//! no symbolic link of the host leads out of it. A file is replaced by a rename, after its content is on the disk.
+//! Files of the host. Every path is resolved inside the root directory by the kernel (`openat2`
+//! with `RESOLVE_IN_ROOT`), so no symbolic link of the host leads out of it. A file is replaced by
+//! a rename, after its content is on the disk.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -61,7 +62,8 @@ impl Root {
         })
     }
 
-    /// Lets the change after the next `count` changes fail, as if the process had been killed before it.
+    /// Lets the change after the next `count` changes fail, as if the process had been killed
+    /// before it.
     #[cfg(test)]
     pub(crate) fn fail_after(&self, count: usize) {
         self.changes.set(Some(count));
@@ -150,7 +152,8 @@ impl Root {
         Ok(names)
     }
 
-    /// Replaces a file, or makes it. Its directory must be there. A symbolic link stays: its target is replaced.
+    /// Replaces a file, or makes it. Its directory must be there. A symbolic link stays: its target
+    /// is replaced.
     pub(crate) fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), Error> {
         self.prepare(path, content, access)?;
         self.complete(path)
@@ -219,7 +222,8 @@ impl Root {
         }
     }
 
-    /// Those of the directories that lead to `path`, itself included, that are not there; the outermost first.
+    /// Those of the directories that lead to `path`, itself included, that are not there; the
+    /// outermost first.
     pub(crate) fn missing_directories(&self, path: &str) -> Vec<String> {
         let all = Path::new(path).ancestors().map(|path| path.to_string_lossy().into_owned());
         let mut missing: Vec<String> = all.take_while(|path| !self.is_directory(path)).collect();
@@ -287,7 +291,8 @@ impl Root {
                 _ => return Ok(place),
             };
             let parent = Path::new(&next).parent().unwrap_or(Path::new("/"));
-            // An absolute target replaces the parent: it is one of the host, and resolved inside the root like any other.
+            // An absolute target replaces the parent: it is one of the host, and resolved inside
+            // the root like any other.
             next = parent.join(link).to_string_lossy().into_owned();
         }
         Err(Error::io(path, Errno::LOOP))

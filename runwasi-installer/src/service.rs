@@ -34,9 +34,9 @@ impl<'a> Services<'a> {
 
     /// Restarts containerd and waits until it answers; the reason if it does not.
     ///
-    /// The units of k3s and RKE2 have no limit of time, and wait for the CRI: without one here there
-    /// would be no way back from a configuration that the CRI does not take. When the time is over,
-    /// containerd's answer decides.
+    /// The units of k3s and RKE2 have no limit of time, and wait for the CRI: without one here
+    /// there would be no way back from a configuration that the CRI does not take. When the time is
+    /// over, containerd's answer decides.
     pub(crate) fn restart_containerd(&self, socket: &str) -> Result<Result<(), String>, Error> {
         let unit = self.containerd_unit()?;
         let restarted = self.host.run_within("systemctl", &["restart", &unit], BACK)?;
@@ -116,7 +116,8 @@ impl<'a> Services<'a> {
         Ok(units[0].to_owned())
     }
 
-    /// Whether containerd answers and has its CRI. With a configuration that the CRI does not take, containerd runs without it.
+    /// Whether containerd answers and has its CRI. With a configuration that the CRI does not take,
+    /// containerd runs without it.
     fn is_back(&self, unit: &str, socket: &str) -> Result<Result<(), Waiting>, Error> {
         let (program, before) = self.distribution.ctr();
         let arguments = [before, &["--address", socket], &TIMEOUTS, &["plugins", "ls"]].concat();

@@ -1,5 +1,5 @@
-//! Pods and containers that need an installed shim: containerd starts it once more when they end. Called by `install`, for
-//! runtimes and files that are not wanted any more, and by `uninstall`.
+//! Pods and containers that need an installed shim: containerd starts it once more when they end.
+//! Called by `install`, for runtimes and files that are not wanted any more, and by `uninstall`.
 
 use std::collections::BTreeSet;
 

@@ -19,7 +19,8 @@ pub(crate) fn text(trace: &WasmBacktrace) -> String {
     text
 }
 
-/// Replaces the name in the line of this frame, which ends with it: `    1:    0x2d - module!float`.
+/// Replaces the name in the line of this frame, which ends with it: `    1:    0x2d -
+/// module!float`.
 fn rename(text: &mut String, frame: usize, name: &str) {
     let Some(begin) = text.find(&format!("\n  {frame:>3}: ")) else { return };
     let rest = &text[begin + 1..];

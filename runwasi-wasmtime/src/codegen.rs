@@ -1,9 +1,9 @@
 //! Code generation: "compile these bytes", and nothing else. It happens in an OS process of its own
 //! ([`compile_process`]), or on threads of low priority if the program has no such process.
 //!
-//! Small artifacts and large ones have a *lane* each, so that neither waits behind the other. A large
-//! one is compiled by several threads: they have a low priority, so what other processes leave of the
-//! cores is shared by the artifacts that are compiled at once.
+//! Small artifacts and large ones have a *lane* each, so that neither waits behind the other. A
+//! large one is compiled by several threads: they have a low priority, so what other processes
+//! leave of the cores is shared by the artifacts that are compiled at once.
 
 use std::{
     io,
@@ -125,9 +125,9 @@ impl Codegen {
 }
 
 impl Slot {
-    /// Compiles the bytes of an artifact, if it has the wanted entry and `check` accepts its outline.
-    /// An error is the reason for the user. A dropped future ends the process that compiles; a
-    /// thread goes on.
+    /// Compiles the bytes of an artifact, if it has the wanted entry and `check` accepts its
+    /// outline. An error is the reason for the user. A dropped future ends the process that
+    /// compiles; a thread goes on.
     pub(crate) async fn compile(
         &self,
         (artifact, wanted): (Artifact, Wanted),

@@ -27,7 +27,8 @@ pub fn config(settings: &Settings) -> Config {
         GcCollector::Copying => config.collector(Collector::Copying).gc_heap_initial_size(1),
         GcCollector::Drc => config.collector(Collector::DeferredReferenceCounting),
     };
-    // A process that serves guests compiles at most outlines; one that compiles has its own threads.
+    // A process that serves guests compiles at most outlines; one that compiles has its own
+    // threads.
     config.parallel_compilation(false);
     config.wasm_exceptions(settings.exceptions);
     config.wasm_threads(settings.threads);

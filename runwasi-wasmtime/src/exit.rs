@@ -20,7 +20,8 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, spec: &InstanceSpec) -> 
     spec.fault(fault, &report(&error)).await
 }
 
-/// Kind of a trap: the name that wasmtime gives it, or the error of the host that has ended the guest.
+/// Kind of a trap: the name that wasmtime gives it, or the error of the host that has ended the
+/// guest.
 fn trap_kind(error: &wasmtime::Error) -> String {
     let text = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),

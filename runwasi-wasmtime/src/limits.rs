@@ -78,8 +78,8 @@ pub(crate) fn watch(spec: &InstanceSpec, ticker: &Arc<Ticker>) {
 
 /// Has a guest yield at the first tick of every poll, so that it computes no longer than from one
 /// tick to the next. It ends there if the host's memory for it is beyond the limit.
-// Not only after the poll, in `bounded`: the event loop of an asynchronous component polls the guest
-// again within one poll of ours, and the guest would grow until the next tick.
+// Not only after the poll, in `bounded`: the event loop of an asynchronous component polls the
+// guest again within one poll of ours, and the guest would grow until the next tick.
 pub(crate) fn yield_at_ticks<T: Limited>(store: &mut Store<T>) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut store| {
@@ -115,7 +115,8 @@ impl Limits {
         Ok(Self { growth, largest, held: false, memories: None, started: false })
     }
 
-    /// Reserves the memory of a heap of collected objects, which wasmtime makes in the instantiation.
+    /// Reserves the memory of a heap of collected objects, which wasmtime makes in the
+    /// instantiation.
     pub(crate) fn count(self, memories: Memories) -> Self {
         Self { memories: Some(memories), ..self }
     }
@@ -222,8 +223,8 @@ impl ResourceLimiter for Limits {
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // Nothing is released: no growth that was allowed fails. wasmtime has not asked about a size
-        // that overflows, and one beyond the maximum was not allowed.
+        // Nothing is released: no growth that was allowed fails. wasmtime has not asked about a
+        // size that overflows, and one beyond the maximum was not allowed.
         tracing::debug!(error = format!("{error:#}"), "a table did not grow");
         Ok(())
     }

@@ -124,7 +124,8 @@ impl Loader {
         self.link(digest, &self.deserialize(kind, Code::Fresh(code))?)
     }
 
-    /// Links the compiled outline of an artifact, to find out if the artifact can be linked. Blocks.
+    /// Links the compiled outline of an artifact, to find out if the artifact can be linked.
+    /// Blocks.
     pub(crate) fn check(&self, outline: Vec<u8>) -> wasmtime::Result<()> {
         let kind = Engine::detect_precompiled(&outline);
         match self.deserialize(kind, Code::Fresh(outline))? {
@@ -135,8 +136,8 @@ impl Loader {
         }
     }
 
-    /// Loads code from the code cache, if it is undamaged and fits. An error means that it exceeds a
-    /// bound of the pool.
+    /// Loads code from the code cache, if it is undamaged and fits. An error means that it exceeds
+    /// a bound of the pool.
     fn cached_code(&self, digest: &Digest) -> Option<wasmtime::Result<Loadable>> {
         let found = self.cache.as_ref()?.find(&self.key, digest)?;
         let kind = Engine::detect_precompiled_file(by_descriptor(found.file()));
@@ -251,8 +252,8 @@ enum Code {
     /// undamaged. They are replaced by rename and never changed in place.
     Kept(File),
     /// Compiled a moment ago by this program: in this process, or in one that this process has
-    /// started for it and whose pipes have no other user. Or loaded by another engine of this process
-    /// already.
+    /// started for it and whose pipes have no other user. Or loaded by another engine of this
+    /// process already.
     Fresh(Vec<u8>),
 }
 

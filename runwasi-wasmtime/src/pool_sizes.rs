@@ -114,15 +114,16 @@ impl Settings {
         u32::try_from(left / PER_MEMORY).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Stacks of the pool: one for each slot, and one more for each store that one container may have.
-    // A store may have two stacks with one reservation (see `stacks`), so a container that has all of
-    // its share leaves all of the rest to others.
+    /// Stacks of the pool: one for each slot, and one more for each store that one container may
+    /// have.
+    // A store may have two stacks with one reservation (see `stacks`), so a container that has all
+    // of its share leaves all of the rest to others.
     pub(crate) fn stacks(&self) -> u32 {
         self.slots.saturating_add(self.share_of_stacks().max(LEAST_SPARE_STACKS))
     }
 
-    /// Stacks of a pool for requests. Most components need one: a request without a stack waits, or is
-    /// told to come later.
+    /// Stacks of a pool for requests. Most components need one: a request without a stack waits, or
+    /// is told to come later.
     pub(crate) fn stacks_of_requests(&self) -> u32 {
         self.slots.saturating_add((self.slots / SHARE).max(LEAST_SPARE_STACKS))
     }

@@ -5,11 +5,11 @@
 //! its share, and a start that does not fit is refused before any code of the guest runs.
 //!
 //! A component may have several calls in progress, each on a stack of its own: an asynchronous call
-//! of another component goes on beside its caller. So a store reserves its third [stack](Stacks) and
-//! each further one as well, and ends if there is none.
+//! of another component goes on beside its caller. So a store reserves its third [stack](Stacks)
+//! and each further one as well, and ends if there is none.
 //!
-//! A heap of collected objects lies in a memory of the pool, which a program does not name among its
-//! own. It is reserved when it is made ([`Memories`]).
+//! A heap of collected objects lies in a memory of the pool, which a program does not name among
+//! its own. It is reserved when it is made ([`Memories`]).
 
 use std::{
     fmt,
@@ -256,8 +256,8 @@ impl Shares {
         Ok(shares)
     }
 
-    /// The same for stores with a heap of collected objects, which is reserved with the others then:
-    /// a store without room for its heap is refused before it is made.
+    /// The same for stores with a heap of collected objects, which is reserved with the others
+    /// then: a store without room for its heap is refused before it is made.
     pub(crate) fn with_heap(mut self) -> Self {
         self.numbers[Resource::Memories as usize] += 1;
         self
@@ -320,8 +320,8 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Counts a call of the guest's code at this address of a stack, and reserves the stack if it is
-    /// a further one. True if it has reserved it.
+    /// Counts a call of the guest's code at this address of a stack, and reserves the stack if it
+    /// is a further one. True if it has reserved it.
     pub(crate) fn begin_call(&mut self, at: usize) -> Result<bool, Shortage> {
         let lacks_one = self.stacks.lack_one_for(at);
         if lacks_one {
@@ -375,7 +375,8 @@ impl Drop for Share {
     }
 }
 
-/// Memories that are made for a store: first its own, in any order, and a heap of collected objects.
+/// Memories that are made for a store: first its own, in any order, and a heap of collected
+/// objects.
 #[derive(Debug)]
 pub(crate) struct Memories {
     /// Memories of its program that are still to come.

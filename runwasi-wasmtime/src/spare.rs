@@ -31,8 +31,8 @@ pub(crate) struct Spare(Arc<Shared>);
 
 struct Shared {
     settings: Arc<Settings>,
-    /// False for a pod: it compiles once or never, and the memory of a process that waits is most of
-    /// its own.
+    /// False for a pod: it compiles once or never, and the memory of a process that waits is most
+    /// of its own.
     keeps_one: bool,
     /// The process that waits. Locked for a look or a change.
     waiting: Mutex<Waiting>,

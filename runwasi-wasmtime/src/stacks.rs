@@ -4,14 +4,14 @@
 //! host calls the guest for memory. wasmtime does not tell which it is, but the address of the call
 //! does.
 //!
-//! After their calls wasmtime keeps two stacks for a store, an idle worker's and the one of the last
-//! call, and uses them for the next calls. So a store has no more stacks than
+//! After their calls wasmtime keeps two stacks for a store, an idle worker's and the one of the
+//! last call, and uses them for the next calls. So a store has no more stacks than
 //!
 //! - it has had calls at once, and than
 //! - it has calls now, and two.
 //!
-//! Two of them need no reservation but the store's: nearly every asynchronous component has a second
-//! one at times, and the pool has as many more stacks as a container may have stores.
+//! Two of them need no reservation but the store's: nearly every asynchronous component has a
+//! second one at times, and the pool has as many more stacks as a container may have stores.
 
 /// Part of a guest's stack for its own calls, in bytes. The rest is for host functions.
 pub(crate) const STACK: usize = 512 << 10;
@@ -22,8 +22,8 @@ pub(crate) const STACK_WITH_HOST: usize = 2 << 20;
 const KEPT: usize = 2;
 /// Stacks that a store may have without a further reservation.
 const WITHIN: usize = 2;
-/// Addresses of nested calls are at most so far below that of their stack's first call: calls of the
-/// guest are at the begin of a stack, and the first calls of two stacks are one stack apart.
+/// Addresses of nested calls are at most so far below that of their stack's first call: calls of
+/// the guest are at the begin of a stack, and the first calls of two stacks are one stack apart.
 const DEPTH: usize = STACK_WITH_HOST / 4 * 3;
 /// Addresses of a call's begin and end may differ so much.
 const TOLERANCE: usize = 16 << 10;

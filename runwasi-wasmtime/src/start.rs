@@ -63,8 +63,8 @@ pub(crate) async fn failed_start(
 }
 
 /// True if the guest's own code ran during the instantiation, and has ended it.
-// An exception, an error of a host call and the like are no traps, but have the trace of its calls. So
-// has a growth beyond the limit, and without that memory a guest cannot start.
+// An exception, an error of a host call and the like are no traps, but have the trace of its calls.
+// So has a growth beyond the limit, and without that memory a guest cannot start.
 fn has_run(error: &wasmtime::Error) -> bool {
     let ended = error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>();
     let lacks = error.is::<OutOfMemory>()

@@ -14,8 +14,8 @@
 //! sets the descriptor itself, so the thread wakes only when something is due, or when the first
 //! sleep has been dropped. Moments are rounded up to a grid: however many guests sleep for however
 //! short a time, the thread wakes once for each point of it. The grid of a long sleep is coarser, a
-//! sixty-fourth of it at most and never more than a millisecond: a server whose requests wait has many
-//! such sleeps.
+//! sixty-fourth of it at most and never more than a millisecond: a server whose requests wait has
+//! many such sleeps.
 //!
 //! A woken guest gets its turn by the rules of the scheduler, like after any other wait.
 

@@ -6,8 +6,8 @@
 //!
 //! A stream may go from one end in the host to another, from a file to a file for example. Such a
 //! copy runs no instruction of the guest, and wasmtime goes on with it as long as both ends are
-//! ready. So each end counts its [`Steps`]. Those of TCP streams of p3 are wasmtime-wasi's: what goes
-//! to them from the host has a buffer of ours before it.
+//! ready. So each end counts its [`Steps`]. Those of TCP streams of p3 are wasmtime-wasi's: what
+//! goes to them from the host has a buffer of ours before it.
 
 use std::{
     future::poll_fn,

@@ -1,5 +1,5 @@
-//! Guests in the text format on the real engine, through the real Task service: what each prints, how it ends, and what
-//! is said about those that cannot run.
+//! Guests in the text format on the real engine, through the real Task service: what each prints,
+//! how it ends, and what is said about those that cannot run.
 
 use std::{
     fs,
@@ -54,10 +54,10 @@ fn printing(text: &str) -> String {
 const SPIN: &str = r#"(module (func (export "_start") (loop (br 0))))"#;
 const TRAP: &str = r#"(module (func $inner unreachable) (func (export "_start") (call $inner)))"#;
 
-struct Bed {
+struct Fixture {
     harness: Harness,
     client: TaskClient,
-    /// May be shared with another bed: engines of one node share what is compiled.
+    /// May be shared with another fixture: engines of one node share what is compiled.
     cache: Arc<tempfile::TempDir>,
 }
 
@@ -69,7 +69,7 @@ struct Ran {
     stderr: String,
 }
 
-impl Bed {
+impl Fixture {
     async fn new(slots: u32) -> Result<Self> {
         Self::with_cache(slots, Arc::new(tempfile::tempdir()?)).await
     }
@@ -137,23 +137,23 @@ impl Bed {
 
 #[tokio::test]
 async fn a_text_module_runs_and_prints() -> Result {
-    let bed = Bed::new(10).await?;
-    let ran = bed.run(&["/hello.wat"], &[("/hello.wat", &printing("hello"))]).await?;
+    let fixture = Fixture::new(10).await?;
+    let ran = fixture.run(&["/hello.wat"], &[("/hello.wat", &printing("hello"))]).await?;
     assert_eq!(ran, Ran { status: 0, stdout: "hello".into(), stderr: String::new() });
     Ok(())
 }
 
 #[tokio::test]
 async fn a_named_export_runs_instead_of_start() -> Result {
-    let bed = Bed::new(10).await?;
-    let ran = bed.run(&["/hello.wat#again"], &[("/hello.wat", &printing("hi"))]).await?;
+    let fixture = Fixture::new(10).await?;
+    let ran = fixture.run(&["/hello.wat#again"], &[("/hello.wat", &printing("hi"))]).await?;
     assert_eq!((ran.status, ran.stdout.as_str()), (0, "hihi"));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_program_is_found_absolute_relative_and_through_path() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let hello = printing("found");
     for (args, cwd, path) in [
         ("/bin/prog", "/", ""),
@@ -162,16 +162,20 @@ async fn a_program_is_found_absolute_relative_and_through_path() -> Result {
         ("prog", "/", "PATH=/sbin:/bin"),
         ("prog", "/bin", "PATH=/sbin"),
     ] {
-        let bundle = bed.harness.bundle("c", &[args]).file("/bin/prog", &hello).cwd(cwd);
+        let bundle = fixture.harness.bundle("c", &[args]).file("/bin/prog", &hello).cwd(cwd);
         let bundle = if path.is_empty() { bundle } else { bundle.env(path) };
-        assert_eq!(bed.run_bundle(bundle).await?.stdout, "found", "{args} in {cwd} with {path}");
+        assert_eq!(
+            fixture.run_bundle(bundle).await?.stdout,
+            "found",
+            "{args} in {cwd} with {path}"
+        );
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn proc_exit_is_the_exit_status() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let exit = |code: i32| {
         format!(
             r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -179,15 +183,18 @@ async fn proc_exit_is_the_exit_status() -> Result {
         )
     };
     for code in [0, 1, 42, 255] {
-        assert_eq!(bed.run(&["/e"], &[("/e", &exit(code))]).await?.status, u32::try_from(code)?);
+        assert_eq!(
+            fixture.run(&["/e"], &[("/e", &exit(code))]).await?.status,
+            u32::try_from(code)?
+        );
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_trap_is_134_with_its_backtrace_on_stderr() -> Result {
-    let bed = Bed::new(10).await?;
-    let ran = bed.run(&["/trap.wat"], &[("/trap.wat", TRAP)]).await?;
+    let fixture = Fixture::new(10).await?;
+    let ran = fixture.run(&["/trap.wat"], &[("/trap.wat", TRAP)]).await?;
     assert_eq!(ran.status, 134);
     assert!(ran.stderr.contains("unreachable") && ran.stderr.contains("inner"), "{}", ran.stderr);
     Ok(())
@@ -195,15 +202,15 @@ async fn a_trap_is_134_with_its_backtrace_on_stderr() -> Result {
 
 #[tokio::test]
 async fn a_trap_in_the_modules_start_function_is_the_guests_end() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let module = r#"(module (func $s unreachable) (start $s) (func (export "_start")))"#;
-    assert_eq!(bed.run(&["/m"], &[("/m", module)]).await?.status, 134);
+    assert_eq!(fixture.run(&["/m"], &[("/m", module)]).await?.status, 134);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_exception_or_a_failed_host_call_in_the_start_function_is_the_guests_end() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     // The host function needs a memory that the module does not export.
     for (parts, reason) in [
         ("(tag $e) (func $s (throw $e))", "thrown Wasm exception"),
@@ -214,7 +221,7 @@ async fn an_exception_or_a_failed_host_call_in_the_start_function_is_the_guests_
         ),
     ] {
         let module = format!(r#"(module {parts} (start $s) (func (export "_start")))"#);
-        let ran = bed.run(&["/m"], &[("/m", &module)]).await?;
+        let ran = fixture.run(&["/m"], &[("/m", &module)]).await?;
         assert_eq!(ran.status, 134, "{parts}: {}", ran.stderr);
         assert!(ran.stderr.contains(reason), "{parts}: {}", ran.stderr);
     }
@@ -223,7 +230,7 @@ async fn an_exception_or_a_failed_host_call_in_the_start_function_is_the_guests_
 
 #[tokio::test]
 async fn program_that_cannot_run_is_refused_with_file_and_reason() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let unknown = r#"(module (import "env" "mystery" (func)) (func (export "_start")))"#;
     let no_start = r#"(module (func (export "run")))"#;
     let mistyped = r#"(module (func (export "_start") (result i32)))"#;
@@ -244,24 +251,27 @@ async fn program_that_cannot_run_is_refused_with_file_and_reason() -> Result {
         let file = program.split('#').next().unwrap_or(program);
         let place = if file == "/etc" { "/etc/x" } else { file };
         let files = if file.starts_with("/missing") { vec![] } else { vec![(place, bytes)] };
-        let error = bed.refused(&[program], &files).await?;
+        let error = fixture.refused(&[program], &files).await?;
         for reason in reasons {
             assert!(error.message.contains(reason), "{program}: {error}");
         }
     }
-    assert_eq!(bed.run(&["/h"], &[("/h", &printing("still here"))]).await?.stdout, "still here");
+    assert_eq!(
+        fixture.run(&["/h"], &[("/h", &printing("still here"))]).await?.stdout,
+        "still here"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn sigkill_ends_guests_in_endless_loops_at_once_and_state_answers_meanwhile() -> Result {
-    let bed = Bed::new(100).await?;
+    let fixture = Fixture::new(100).await?;
     for i in 0..32 {
-        bed.start_spinning(&format!("s{i}")).await?;
+        fixture.start_spinning(&format!("s{i}")).await?;
     }
     for i in 0..32 {
         let id = format!("s{i}");
-        let (client, status) = (&bed.client, bed.client.state(&id).await?.status);
+        let (client, status) = (&fixture.client, fixture.client.state(&id).await?.status);
         assert_eq!(status, "RUNNING");
         client.kill(&id, SIGKILL).await?;
         assert_eq!(tokio::time::timeout(Duration::from_secs(10), client.wait(&id)).await??, 137);
@@ -272,19 +282,19 @@ async fn sigkill_ends_guests_in_endless_loops_at_once_and_state_answers_meanwhil
 
 #[tokio::test]
 async fn a_paused_guest_computes_nothing() -> Result {
-    let bed = Bed::new(10).await?;
-    bed.start_spinning("c").await?;
-    let used = || -> Result<Duration> { Ok(bed.harness.sandbox().usage(&id("c"))?.cpu.time) };
-    bed.client.pause("c").await?;
-    let before = bed.harness.settled_cpu(&id("c")).await?;
-    bed.client.resume("c").await?;
+    let fixture = Fixture::new(10).await?;
+    fixture.start_spinning("c").await?;
+    let used = || -> Result<Duration> { Ok(fixture.harness.sandbox().usage(&id("c"))?.cpu.time) };
+    fixture.client.pause("c").await?;
+    let before = fixture.harness.settled_cpu(&id("c")).await?;
+    fixture.client.resume("c").await?;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while used()? <= before {
         assert!(tokio::time::Instant::now() < deadline, "it does not go on");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    bed.client.kill("c", SIGKILL).await?;
-    bed.client.wait("c").await?;
+    fixture.client.kill("c", SIGKILL).await?;
+    fixture.client.wait("c").await?;
     Ok(())
 }
 
@@ -294,16 +304,17 @@ fn id(text: &str) -> runwasi_core::Id {
 
 #[tokio::test]
 async fn too_many_guests_are_a_start_error_and_slots_come_back() -> Result {
-    let bed = Bed::new(2).await?;
+    let fixture = Fixture::new(2).await?;
     for id in ["a", "b"] {
-        bed.start_spinning(id).await?;
+        fixture.start_spinning(id).await?;
     }
-    let error = bed.start_spinning("c").await.expect_err("a third guest on two slots").to_string();
+    let error =
+        fixture.start_spinning("c").await.expect_err("a third guest on two slots").to_string();
     assert!(error.contains("instance slots"), "{error}");
-    bed.client.delete("c").await?;
-    bed.client.kill("a", SIGKILL).await?;
-    bed.client.wait("a").await?;
-    assert_eq!(bed.run(&["/h"], &[("/h", &printing("room"))]).await?.stdout, "room");
+    fixture.client.delete("c").await?;
+    fixture.client.kill("a", SIGKILL).await?;
+    fixture.client.wait("a").await?;
+    assert_eq!(fixture.run(&["/h"], &[("/h", &printing("room"))]).await?.stdout, "room");
     Ok(())
 }
 
@@ -320,9 +331,13 @@ async fn compiled_code_is_kept_and_damage_to_it_is_noticed() -> Result {
     let hello = printing("cached");
     for round in 0..4 {
         // An engine of its own: one that has loaded a module does not look at the file again.
-        let bed = Bed::with_cache(10, cache.clone()).await?;
-        assert_eq!(bed.run(&["/h"], &[("/h", &hello)]).await?.stdout, "cached", "round {round}");
-        let cached = bed.cached()?;
+        let fixture = Fixture::with_cache(10, cache.clone()).await?;
+        assert_eq!(
+            fixture.run(&["/h"], &[("/h", &hello)]).await?.stdout,
+            "cached",
+            "round {round}"
+        );
+        let cached = fixture.cached()?;
         assert_eq!(cached.len(), 1, "{cached:?}");
         let mut bytes = fs::read(&cached[0])?;
         match round {
@@ -340,8 +355,9 @@ async fn compiled_code_is_kept_and_damage_to_it_is_noticed() -> Result {
 
 #[tokio::test]
 async fn arguments_environment_and_working_directory_reach_the_guest() -> Result {
-    let bed = Bed::new(10).await?;
-    // Prints its arguments and environment as preview 1 lays them out: NUL-terminated, one after the other.
+    let fixture = Fixture::new(10).await?;
+    // Prints its arguments and environment as preview 1 lays them out: NUL-terminated, one after
+    // the other.
     let module = r#"(module
         (import "wasi_snapshot_preview1" "args_sizes_get" (func $as (param i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "args_get" (func $ag (param i32 i32) (result i32)))
@@ -358,9 +374,12 @@ async fn arguments_environment_and_working_directory_reach_the_guest() -> Result
             (drop (call $es (i32.const 8) (i32.const 12)))
             (drop (call $eg (i32.const 1024) (i32.const 4096)))
             (call $print)))"#;
-    let bundle =
-        bed.harness.bundle("c", &["/m", "one", "two words"]).file("/m", module).file("/work/x", "");
-    let ran = bed.run_bundle(bundle.env("A=1").env("B=x=y").cwd("/work")).await?;
+    let bundle = fixture
+        .harness
+        .bundle("c", &["/m", "one", "two words"])
+        .file("/m", module)
+        .file("/work/x", "");
+    let ran = fixture.run_bundle(bundle.env("A=1").env("B=x=y").cwd("/work")).await?;
     assert_eq!(ran.stdout, "/m\0one\0two words\0A=1\0B=x=y\0HOME=/\0PWD=/work\0");
     Ok(())
 }
@@ -372,14 +391,14 @@ async fn a_tidied_engine_runs_guests_as_before_and_those_that_run_go_on() -> Res
         Settings { slots: 10, cache: Some(cache.path().join("code")), ..Settings::default() };
     let engine = Arc::new(WasmtimeEngine::new(&settings)?);
     let harness = Harness::start(Shared(engine.clone()))?;
-    let bed = Bed { client: harness.client().await?, harness, cache };
+    let fixture = Fixture { client: harness.client().await?, harness, cache };
     let tidy = async || {
         let engine = engine.clone();
         tokio::task::spawn_blocking(move || engine.release_unused()).await
     };
     for round in 0..300 {
         let text = format!("round {}", round % 3);
-        assert_eq!(bed.run(&["/h"], &[("/h", &printing(&text))]).await?.stdout, text);
+        assert_eq!(fixture.run(&["/h"], &[("/h", &printing(&text))]).await?.stdout, text);
         if round % 50 == 0 {
             tidy().await?;
         }
@@ -387,20 +406,21 @@ async fn a_tidied_engine_runs_guests_as_before_and_those_that_run_go_on() -> Res
     // Worn, and nobody runs: it is made anew.
     tidy().await?;
     let spinner = r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
-    bed.client
+    fixture
+        .client
         .create(
             "s",
-            &bed.harness.bundle("s", &["/s"]).file("/s", spinner).write()?,
+            &fixture.harness.bundle("s", &["/s"]).file("/s", spinner).write()?,
             &Default::default(),
             &[],
         )
         .await?;
-    bed.client.start("s").await?;
+    fixture.client.start("s").await?;
     tidy().await?;
-    assert_eq!(bed.client.state("s").await?.status, "RUNNING");
-    assert_eq!(bed.run(&["/h"], &[("/h", &printing("after"))]).await?.stdout, "after");
-    bed.client.kill("s", SIGKILL).await?;
-    bed.client.wait("s").await?;
+    assert_eq!(fixture.client.state("s").await?.status, "RUNNING");
+    assert_eq!(fixture.run(&["/h"], &[("/h", &printing("after"))]).await?.stdout, "after");
+    fixture.client.kill("s", SIGKILL).await?;
+    fixture.client.wait("s").await?;
     Ok(())
 }
 

@@ -35,8 +35,8 @@ static ALLOCATOR: Charging = Charging;
 const GUEST: &str = "/guest.wat";
 /// Goal for a host call.
 const GOAL: Duration = Duration::from_millis(5);
-/// Times that a native copy of the same size to fresh memory may be exceeded. Its time varies, and so
-/// does the call's.
+/// Times that a native copy of the same size to fresh memory may be exceeded. Its time varies, and
+/// so does the call's.
 const FRESH_COPIES: u32 = 3;
 /// Most runs of a guest. The shortest of their longest polls counts: other work of the machine only
 /// makes a poll longer. A run within the goal is the last.
@@ -110,8 +110,8 @@ impl Polls {
         self.last = took;
     }
 
-    /// Longest hold of the call. The end of a guest takes longer the more memory it has used, and has
-    /// a row of its own; so the last of many parts does not count.
+    /// Longest hold of the call. The end of a guest takes longer the more memory it has used, and
+    /// has a row of its own; so the last of many parts does not count.
     fn hold(&self, case: &Case) -> Duration {
         if case.in_parts {
             assert!(self.count > PARTS, "{}: {} polls", case.name, self.count);
@@ -200,8 +200,9 @@ fn waited_for_cpu() -> Duration {
 
 /// [`GOAL`], or more on a machine that takes its time to give fresh memory: the longest of these
 /// calls copies 8 MiB to pages that the guest has only read.
-// Such a page is the kernel's page of zeros. The first write replaces it and flushes the TLB of each
-// CPU that runs a thread of the process, by an interrupt: 11 us a page on some virtual machines.
+// Such a page is the kernel's page of zeros. The first write replaces it and flushes the TLB of
+// each CPU that runs a thread of the process, by an interrupt: 11 us a page on some virtual
+// machines.
 fn goal() -> Duration {
     const PAGE: usize = 4096;
     // More than malloc ever keeps, so that it comes fresh from the kernel.

@@ -1,5 +1,5 @@
-//! Components that answer HTTP on the real engine, through the real Task service and over real sockets, without containerd. The guests
-//! are those that `scripts/guests` builds.
+//! Components that answer HTTP on the real engine, through the real Task service and over real
+//! sockets, without containerd. The guests are those that `scripts/guests` builds.
 
 #[path = "http/fixture.rs"]
 mod fixture;

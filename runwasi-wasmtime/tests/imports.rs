@@ -1,5 +1,6 @@
-//! What components reach of the network, and what the host keeps for them: the guest `net` on the real engine, through the real
-//! Task service, in private networks with servers of the test's own. Needs root, as making a network namespace does.
+//! What components reach of the network, and what the host keeps for them: the guest `net` on the
+//! real engine, through the real Task service, in private networks with servers of the test's own.
+//! Needs root, as making a network namespace does.
 
 use std::{
     fs,
@@ -24,7 +25,8 @@ use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// The guests of both previews, which share these commands: `tcp-connect`, `udp-send`, `resolve`, `http-get`.
+/// The guests of both previews, which share these commands: `tcp-connect`, `udp-send`, `resolve`,
+/// `http-get`.
 const P2: &str = "/net.wasm";
 const P3: &str = "/p3_net.wasm";
 
@@ -33,7 +35,7 @@ const OUTBOUND: &str = "io.runwasi.network.outbound";
 const SOON: Duration = Duration::from_secs(5);
 
 /// A sandbox with a network of its own.
-struct Bed {
+struct Fixture {
     network: Network,
     harness: Harness,
     client: TaskClient,
@@ -83,7 +85,7 @@ fn guest(program: &str) -> Result<Vec<u8>> {
         .map_err(|error| format!("{}: {error}; scripts/guests builds it", path.display()).into())
 }
 
-impl Bed {
+impl Fixture {
     async fn new() -> Result<Self> {
         let network = Network::with_process(Entrance::New)?;
         let harness = Harness::start_in(engine()?, network.clone())?;
@@ -183,7 +185,8 @@ impl Bed {
         Ok((listener, port))
     }
 
-    /// A server inside that has a word for everybody: by TCP and UDP behind what it was sent, by HTTP as its body.
+    /// A server inside that has a word for everybody: by TCP and UDP behind what it was sent, by
+    /// HTTP as its body.
     fn serve(&self, word: &'static str) -> Result<Ports> {
         let (tcp, tcp_port) = self.listen()?;
         let (http, http_port) = self.listen()?;
@@ -253,24 +256,25 @@ async fn guests_reach_the_servers_of_their_own_network_by_tcp_udp_and_http() -> 
     for (program, word, refused) in
         [(P2, "one", "connection-refused"), (P3, "two", "ConnectionRefused")]
     {
-        let bed = Bed::new().await?;
-        let ports = bed.serve(word)?;
-        let run =
-            async |bed: &Bed, args: &[&str]| bed.run_bundle(bed.bundle_of(program, args)?).await;
+        let fixture = Fixture::new().await?;
+        let ports = fixture.serve(word)?;
+        let run = async |fixture: &Fixture, args: &[&str]| {
+            fixture.run_bundle(fixture.bundle_of(program, args)?).await
+        };
         let echoed = format!("hello {word}\n");
         assert_eq!(
-            run(&bed, &["tcp-connect", "127.0.0.1", &ports.tcp, "hello "]).await?.printed()?,
+            run(&fixture, &["tcp-connect", "127.0.0.1", &ports.tcp, "hello "]).await?.printed()?,
             echoed
         );
         assert_eq!(
-            run(&bed, &["udp-send", "127.0.0.1", &ports.udp, "hello "]).await?.printed()?,
+            run(&fixture, &["udp-send", "127.0.0.1", &ports.udp, "hello "]).await?.printed()?,
             echoed
         );
         let url = format!("http://127.0.0.1:{}/", ports.http);
         let expected = format!("200\n{word} at 127.0.0.1:{}", ports.http);
-        assert_eq!(run(&bed, &["http-get", &url]).await?.printed()?, expected);
+        assert_eq!(run(&fixture, &["http-get", &url]).await?.printed()?, expected);
         // Another network has the same addresses and nobody there.
-        let lonely = Bed::new().await?;
+        let lonely = Fixture::new().await?;
         run(&lonely, &["tcp-connect", "127.0.0.1", &ports.tcp, "x"]).await?.failed_with(refused)?;
         run(&lonely, &["http-get", &url]).await?.failed_with("ConnectionRefused")?;
         // Tests that run beside this one have parked threads, too; workers are never elsewhere.
@@ -286,47 +290,48 @@ async fn guests_reach_the_servers_of_their_own_network_by_tcp_udp_and_http() -> 
 
 #[tokio::test]
 async fn a_guest_that_listens_is_reached_inside_its_network_only() -> Result {
-    let bed = Bed::new().await?;
-    let port = bed.listen()?.1;
-    let server = bed.start(bed.bundle(&["tcp-echo", &port.to_string()])?).await?;
-    let mut stream = bed.connect(port).await?;
+    let fixture = Fixture::new().await?;
+    let port = fixture.listen()?.1;
+    let server = fixture.start(fixture.bundle(&["tcp-echo", &port.to_string()])?).await?;
+    let mut stream = fixture.connect(port).await?;
     let from_host = TcpStream::connect(("127.0.0.1", port));
     assert!(from_host.is_err(), "the host does not reach in");
     stream.write_all(b"echo")?;
     stream.shutdown(Shutdown::Write)?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
-    assert_eq!((said.as_str(), bed.client.wait(server.id.as_str()).await?), ("echo", 0));
+    assert_eq!((said.as_str(), fixture.client.wait(server.id.as_str()).await?), ("echo", 0));
     Ok(())
 }
 
 #[tokio::test]
 async fn names_of_the_containers_hosts_lead_to_servers() -> Result {
-    let bed = Bed::new().await?;
-    let ports = bed.serve("here")?;
+    let fixture = Fixture::new().await?;
+    let ports = fixture.serve("here")?;
     let hosts = "127.0.0.1 one.test\n";
     for program in [P2, P3] {
-        let asks = bed.bundle_of(program, &["resolve", "one.test"])?.file("/etc/hosts", hosts);
-        assert_eq!(bed.run_bundle(asks).await?.printed()?, "127.0.0.1\n", "{program}");
+        let asks = fixture.bundle_of(program, &["resolve", "one.test"])?.file("/etc/hosts", hosts);
+        assert_eq!(fixture.run_bundle(asks).await?.printed()?, "127.0.0.1\n", "{program}");
     }
     let url = format!("http://one.test:{}/", ports.http);
-    let got = bed.run_bundle(bed.bundle(&["http-get", &url])?.file("/etc/hosts", hosts)).await?;
+    let got =
+        fixture.run_bundle(fixture.bundle(&["http-get", &url])?.file("/etc/hosts", hosts)).await?;
     assert_eq!(got.printed()?, format!("200\nhere at one.test:{}", ports.http));
-    bed.run(&["resolve", "a..b"]).await?.failed_with("invalid-argument")?;
+    fixture.run(&["resolve", "a..b"]).await?.failed_with("invalid-argument")?;
     // No files and no server: as libc, the local one is asked.
-    bed.run(&["resolve", "one.test"]).await?.failed_with("temporary-resolver-failure")
+    fixture.run(&["resolve", "one.test"]).await?.failed_with("temporary-resolver-failure")
 }
 
 #[tokio::test]
 async fn none_refuses_connections_datagrams_requests_and_lookups_but_not_listening() -> Result {
-    let bed = Bed::new().await?;
-    let ports = bed.serve("here")?;
+    let fixture = Fixture::new().await?;
+    let ports = fixture.serve("here")?;
     let run = async |args: &[&str]| {
-        let bundle = bed
+        let bundle = fixture
             .bundle(args)?
             .annotation(OUTBOUND, "none")
             .file("/etc/hosts", "127.0.0.1 one.test\n");
-        bed.run_bundle(bundle).await
+        fixture.run_bundle(bundle).await
     };
     run(&["tcp-connect", "127.0.0.1", &ports.tcp, "x"]).await?.failed_with("access-denied")?;
     run(&["udp-send", "127.0.0.1", &ports.udp, "x"]).await?.failed_with("access-denied")?;
@@ -339,7 +344,7 @@ async fn none_refuses_connections_datagrams_requests_and_lookups_but_not_listeni
         .failed_with("HttpRequestDenied")?;
     assert_eq!(run(&["resolve", "127.0.0.1"]).await?.printed()?, "127.0.0.1\n");
     let run_p3 = async |args: &[&str]| {
-        bed.run_bundle(bed.bundle_of(P3, args)?.annotation(OUTBOUND, "none")).await
+        fixture.run_bundle(fixture.bundle_of(P3, args)?.annotation(OUTBOUND, "none")).await
     };
     run_p3(&["tcp-connect", "127.0.0.1", &ports.tcp, "x"]).await?.failed_with("AccessDenied")?;
     run_p3(&["udp-send", "127.0.0.1", &ports.udp, "x"]).await?.failed_with("AccessDenied")?;
@@ -347,20 +352,23 @@ async fn none_refuses_connections_datagrams_requests_and_lookups_but_not_listeni
     run_p3(&["http-get", &format!("http://127.0.0.1:{}/", ports.http)])
         .await?
         .failed_with("DestinationIpProhibited")?;
-    let port = bed.listen()?.1.to_string();
-    let server = bed.start(bed.bundle(&["tcp-echo", &port])?.annotation(OUTBOUND, "none")).await?;
-    bed.run(&["tcp-connect", "127.0.0.1", &port, "echo"]).await?.printed()?;
-    assert_eq!(bed.client.wait(server.id.as_str()).await?, 0);
+    let port = fixture.listen()?.1.to_string();
+    let server =
+        fixture.start(fixture.bundle(&["tcp-echo", &port])?.annotation(OUTBOUND, "none")).await?;
+    fixture.run(&["tcp-connect", "127.0.0.1", &port, "echo"]).await?.printed()?;
+    assert_eq!(fixture.client.wait(server.id.as_str()).await?, 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_list_opens_what_it_names_and_nothing_else() -> Result {
-    let bed = Bed::new().await?;
-    let ports = bed.serve("here")?;
+    let fixture = Fixture::new().await?;
+    let ports = fixture.serve("here")?;
     let run = async |list: &str, args: &[&str]| {
         let hosts = "127.0.0.1 one.test\n127.0.0.1 two.test\n";
-        bed.run_bundle(bed.bundle(args)?.annotation(OUTBOUND, list).file("/etc/hosts", hosts)).await
+        fixture
+            .run_bundle(fixture.bundle(args)?.annotation(OUTBOUND, list).file("/etc/hosts", hosts))
+            .await
     };
     let connect = ["tcp-connect", "127.0.0.1", ports.tcp.as_str(), "x"];
     let by_port = format!("127.0.0.0/8:{}", ports.tcp);
@@ -385,13 +393,15 @@ async fn a_list_opens_what_it_names_and_nothing_else() -> Result {
 
 #[tokio::test]
 async fn an_annotation_that_means_nothing_is_refused_with_its_item() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     let module = r#"(module (func (export "_start")))"#;
-    let bundles =
-        [bed.bundle(&["cwd"])?, bed.harness.bundle("module", &["/m.wat"]).file("/m.wat", module)];
+    let bundles = [
+        fixture.bundle(&["cwd"])?,
+        fixture.harness.bundle("module", &["/m.wat"]).file("/m.wat", module),
+    ];
     for bundle in bundles {
         let bundle = bundle.annotation(OUTBOUND, "example.com, 10.0.0.1/8").write()?;
-        let refused = bed.client.create("c", &bundle, &StdioPaths::default(), &[]).await;
+        let refused = fixture.client.create("c", &bundle, &StdioPaths::default(), &[]).await;
         let error = refused.err().ok_or("it was created")?.to_string();
         assert!(error.contains(OUTBOUND) && error.contains("10.0.0.1/8"), "{error}");
     }
@@ -400,24 +410,24 @@ async fn an_annotation_that_means_nothing_is_refused_with_its_item() -> Result {
 
 #[tokio::test]
 async fn config_has_annotations_before_the_environment() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     let with = |args: &[&str]| -> Result<BundleBuilder> {
-        let bundle = bed.bundle(args)?.env("A=environment").env("B=environment");
+        let bundle = fixture.bundle(args)?.env("A=environment").env("B=environment");
         Ok(bundle
             .annotation("io.runwasi.config.A", "annotation")
             .annotation("io.runwasi.config.a.b", "dotted"))
     };
-    let all = bed.run_bundle(with(&["config-all"])?).await?.printed()?;
+    let all = fixture.run_bundle(with(&["config-all"])?).await?.printed()?;
     assert_eq!(all, "A=annotation\nB=environment\nHOME=/\na.b=dotted\n");
-    assert_eq!(bed.run_bundle(with(&["config", "A"])?).await?.printed()?, "annotation\n");
-    assert_eq!(bed.run_bundle(with(&["config", "C"])?).await?.printed()?, "none\n");
+    assert_eq!(fixture.run_bundle(with(&["config", "A"])?).await?.printed()?, "annotation\n");
+    assert_eq!(fixture.run_bundle(with(&["config", "C"])?).await?.printed()?, "none\n");
     Ok(())
 }
 
 #[tokio::test]
 async fn keyvalue_is_shared_by_the_processes_of_a_container_and_goes_with_them() -> Result {
-    let bed = Bed::new().await?;
-    let (listener, port) = bed.listen()?;
+    let fixture = Fixture::new().await?;
+    let (listener, port) = fixture.listen()?;
     let hold = ["tcp-hold", "127.0.0.1", &port.to_string()];
     let expected = |count: u32| {
         format!(
@@ -425,35 +435,38 @@ async fn keyvalue_is_shared_by_the_processes_of_a_container_and_goes_with_them()
         )
     };
     for _ in 0..2 {
-        let init = bed.start(bed.bundle(&hold)?).await?;
+        let init = fixture.start(fixture.bundle(&hold)?).await?;
         let _held = listener.accept()?;
-        assert_eq!(bed.exec(&init.id, "first", &["kv"]).await?.printed()?, expected(42));
-        assert_eq!(bed.exec(&init.id, "second", &["kv"]).await?.printed()?, expected(84));
-        assert_eq!(bed.exec(&init.id, "config", &["config", "FROM"]).await?.printed()?, "exec\n");
-        bed.end(init).await?;
+        assert_eq!(fixture.exec(&init.id, "first", &["kv"]).await?.printed()?, expected(42));
+        assert_eq!(fixture.exec(&init.id, "second", &["kv"]).await?.printed()?, expected(84));
+        assert_eq!(
+            fixture.exec(&init.id, "config", &["config", "FROM"]).await?.printed()?,
+            "exec\n"
+        );
+        fixture.end(init).await?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_container_under_a_list_keeps_the_names_it_began_with() -> Result {
-    let bed = Bed::new().await?;
-    let (listener, port) = bed.listen()?;
+    let fixture = Fixture::new().await?;
+    let (listener, port) = fixture.listen()?;
     let hold = ["tcp-hold", "127.0.0.1", &port.to_string()];
     for (list, found) in [("127.0.0.1,one.test", "127.0.0.1\n"), ("all", "127.0.0.9\n")] {
-        let bundle = bed
+        let bundle = fixture
             .bundle(&hold)?
             .annotation(OUTBOUND, list)
             .file("/etc/hosts", "127.0.0.1 one.test\n");
-        let init = bed.start(bundle).await?;
+        let init = fixture.start(bundle).await?;
         let _held = listener.accept()?;
         fs::write(init.bundle.join("rootfs/etc/hosts"), "127.0.0.9 one.test\n")?;
         assert_eq!(
-            bed.exec(&init.id, "asks", &["resolve", "one.test"]).await?.printed()?,
+            fixture.exec(&init.id, "asks", &["resolve", "one.test"]).await?.printed()?,
             found,
             "{list}"
         );
-        bed.end(init).await?;
+        fixture.end(init).await?;
     }
     Ok(())
 }
@@ -472,45 +485,47 @@ async fn is_closed(mut stream: TcpStream) -> Result {
 
 #[tokio::test]
 async fn a_kill_ends_connections_requests_and_lookups_that_hang() -> Result {
-    let bed = Bed::new().await?;
-    let (listener, port) = bed.listen()?;
-    let hold = bed.start(bed.bundle(&["tcp-hold", "127.0.0.1", &port.to_string()])?).await?;
+    let fixture = Fixture::new().await?;
+    let (listener, port) = fixture.listen()?;
+    let hold =
+        fixture.start(fixture.bundle(&["tcp-hold", "127.0.0.1", &port.to_string()])?).await?;
     let (held, _) = listener.accept()?;
-    bed.end(hold).await?;
+    fixture.end(hold).await?;
     is_closed(held).await?;
 
     let url = format!("http://127.0.0.1:{port}/");
-    let request = bed.start(bed.bundle(&["http-get", &url])?).await?;
+    let request = fixture.start(fixture.bundle(&["http-get", &url])?).await?;
     let (mut waiting, _) = listener.accept()?;
     head(&mut waiting)?;
-    bed.end(request).await?;
+    fixture.end(request).await?;
     is_closed(waiting).await?;
 
-    let request = bed.start(bed.bundle(&["http-get", &url])?).await?;
+    let request = fixture.start(fixture.bundle(&["http-get", &url])?).await?;
     let (mut begun, _) = listener.accept()?;
     head(&mut begun)?;
     begun.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")?;
-    bed.end(request).await?;
+    fixture.end(request).await?;
     is_closed(begun).await?;
 
-    let silent = bed.network.run(|| UdpSocket::bind("127.0.0.1:53"))??;
+    let silent = fixture.network.run(|| UdpSocket::bind("127.0.0.1:53"))??;
     silent.set_read_timeout(Some(SOON))?;
     let files = |bundle: BundleBuilder| {
         bundle.file("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n")
     };
-    let lookup = bed.start(files(bed.bundle(&["resolve", "one.test"])?)).await?;
+    let lookup = fixture.start(files(fixture.bundle(&["resolve", "one.test"])?)).await?;
     silent.recv_from(&mut [0; 512])?;
-    bed.end(lookup).await
+    fixture.end(lookup).await
 }
 
 #[tokio::test]
 async fn a_paused_guest_moves_no_bytes_of_its_request() -> Result {
-    let bed = Bed::new().await?;
-    let (listener, port) = bed.listen()?;
-    let guest = bed.start(bed.bundle(&["http-get", &format!("http://127.0.0.1:{port}/")])?).await?;
+    let fixture = Fixture::new().await?;
+    let (listener, port) = fixture.listen()?;
+    let guest =
+        fixture.start(fixture.bundle(&["http-get", &format!("http://127.0.0.1:{port}/")])?).await?;
     let (mut stream, _) = listener.accept()?;
     head(&mut stream)?;
-    bed.client.pause(&guest.id).await?;
+    fixture.client.pause(&guest.id).await?;
     // More than sockets and buffers hold: whoever reads it is seen by the write that goes through.
     let body = vec![b'x'; 32 << 20];
     write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len())?;
@@ -530,8 +545,8 @@ async fn a_paused_guest_moves_no_bytes_of_its_request() -> Result {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert!(before < 32 << 20, "all of it was read");
-    bed.client.resume(&guest.id).await?;
-    assert_eq!(bed.client.wait(guest.id.as_str()).await?, 0);
+    fixture.client.resume(&guest.id).await?;
+    assert_eq!(fixture.client.wait(guest.id.as_str()).await?, 0);
     writer.join().map_err(|_| "the writer panicked")??;
     assert_eq!(guest.stdout.await??.len(), "200\n".len() + (32 << 20));
     Ok(())
@@ -549,12 +564,13 @@ fn limit_files(bundle: &Path, most: u32) -> Result {
 #[tokio::test]
 async fn a_listener_that_met_the_limit_of_sockets_goes_on_when_they_are_closed() -> Result {
     const PORT: u16 = 7000;
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     let listener = include_str!("imports/listener.wat");
-    let bundle = bed.harness.bundle("listener", &["/l.wat#go"]).file("/l.wat", listener).write()?;
+    let bundle =
+        fixture.harness.bundle("listener", &["/l.wat#go"]).file("/l.wat", listener).write()?;
     // Streams and root are four, the listener is one: three clients are left.
     limit_files(&bundle, 8)?;
-    let guest = bed.start_written(bundle).await?;
+    let guest = fixture.start_written(bundle).await?;
     let closed = |mut client: TcpStream| -> Result {
         client.set_read_timeout(Some(4 * SOON))?;
         assert_eq!(client.read(&mut [0])?, 0);
@@ -562,18 +578,18 @@ async fn a_listener_that_met_the_limit_of_sockets_goes_on_when_they_are_closed()
     };
     let mut clients = Vec::new();
     for _ in 0..16 {
-        clients.push(bed.connect(PORT).await?);
+        clients.push(fixture.connect(PORT).await?);
     }
     clients.into_iter().try_for_each(closed)?;
-    closed(bed.connect(PORT).await?)?;
-    bed.end(guest).await
+    closed(fixture.connect(PORT).await?)?;
+    fixture.end(guest).await
 }
 
 #[tokio::test]
 async fn files_of_a_p3_guest_are_so_many_and_no_fifos() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     let bundle = |args: &[&str]| -> Result<PathBuf> {
-        let bundle = bed.bundle_of(P3, args)?.file("/old", "").write()?;
+        let bundle = fixture.bundle_of(P3, args)?.file("/old", "").write()?;
         rustix::fs::mknodat(
             rustix::fs::CWD,
             bundle.join("rootfs/fifo"),
@@ -584,13 +600,13 @@ async fn files_of_a_p3_guest_are_so_many_and_no_fifos() -> Result {
         limit_files(&bundle, 32)?;
         Ok(bundle)
     };
-    let ran = bed.run_written(bundle(&["open-many", P3, "100"])?).await?;
+    let ran = fixture.run_written(bundle(&["open-many", P3, "100"])?).await?;
     // All but the streams and the root.
     assert_eq!(ran.printed()?, "28 opened, 72 refused\n");
-    let ran = bed.run_written(bundle(&["open-many", "/fifo", "3"])?).await?;
+    let ran = fixture.run_written(bundle(&["open-many", "/fifo", "3"])?).await?;
     assert_eq!(ran.printed()?, "0 opened, 3 refused\n");
     let renames = bundle(&["rename", "/old", "/new"])?;
-    assert_eq!(bed.run_written(renames.clone()).await?.printed()?, "renamed\n");
+    assert_eq!(fixture.run_written(renames.clone()).await?.printed()?, "renamed\n");
     assert!(renames.join("rootfs/new").exists() && !renames.join("rootfs/old").exists());
     Ok(())
 }

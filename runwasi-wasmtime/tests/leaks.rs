@@ -1,5 +1,5 @@
-//! What sandboxes and containers leave of the process's memory when they are gone: nothing. The only test of this binary, since it
-//! counts every allocation there is.
+//! What sandboxes and containers leave of the process's memory when they are gone: nothing. The
+//! only test of this binary, since it counts every allocation there is.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -27,7 +27,8 @@ fn count(allocations: isize, bytes: usize) {
     BYTES.fetch_add(allocations * bytes as isize, Relaxed);
 }
 
-// SAFETY: the system's allocator, with two counters beside it; `realloc` is the trait's own, made of the other two.
+// SAFETY: the system's allocator, with two counters beside it; `realloc` is the trait's own, made
+// of the other two.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size());
@@ -64,7 +65,8 @@ const SANDBOXES: usize = 50;
 /// What each may add to tables that stay.
 const MOST_BYTES: isize = 64;
 
-/// In each sandbox: one that ends by itself, one that computes until it is killed, one that is never started.
+/// In each sandbox: one that ends by itself, one that computes until it is killed, one that is
+/// never started.
 const ENDS: &str = r#"(module (func (export "_start")))"#;
 const SPINS: &str = r#"(module (func (export "_start") (loop (br 0))))"#;
 
@@ -136,7 +138,8 @@ async fn compare() -> Result {
         "{} allocations, {} bytes before; {allocations} and {bytes} more after",
         before.0, before.1
     );
-    // What a sandbox leaves for ever would be there fifty times; a table that has grown once is not.
+    // What a sandbox leaves for ever would be there fifty times; a table that has grown once is
+    // not.
     assert!(allocations < SANDBOXES as isize, "{allocations} allocations more, {bytes} bytes");
     assert!(
         bytes < MOST_BYTES * SANDBOXES as isize,

@@ -105,7 +105,8 @@ pub fn remove_if_dead(path: &Path) -> Result<(), BootstrapError> {
 }
 
 /// Removes a socket on which no server answers, or that the ended process `owner` has left.
-// Processes that share the descriptors of `owner` end after it, and keep its socket open until then.
+// Processes that share the descriptors of `owner` end after it, and keep its socket open until
+// then.
 pub fn remove_of_ended(path: &Path, owner: u32) -> Result<(), BootstrapError> {
     remove_if(path, || match look_at(path) {
         Ok(SocketState::Dead) => true,

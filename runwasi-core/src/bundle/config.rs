@@ -307,7 +307,8 @@ pub(crate) fn annotations(bundle: &Path) -> HashMap<String, String> {
 }
 
 /// The annotations of `config.json`.
-// Nothing else is parsed: the node daemon's shim needs nothing else, and a small program starts fast.
+// Nothing else is parsed: the node daemon's shim needs nothing else, and a small program starts
+// fast.
 #[derive(Deserialize)]
 struct Annotated {
     #[serde(default)]

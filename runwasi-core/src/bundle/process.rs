@@ -73,8 +73,8 @@ impl From<JsonError> for ProcessConfigError {
 }
 
 impl ProcessConfig {
-    /// Parses and checks the JSON of containerd's `Exec`. Without a list of capabilities it has those
-    /// of the container, of which root lacks `root_lacks`.
+    /// Parses and checks the JSON of containerd's `Exec`. Without a list of capabilities it has
+    /// those of the container, of which root lacks `root_lacks`.
     pub(crate) fn parse(
         json: &[u8],
         root_lacks: CapabilitySet,

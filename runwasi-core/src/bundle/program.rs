@@ -1,5 +1,5 @@
-//! The fields of `config.json` that tell which program a container runs. A native container may have
-//! others that no wasm container has: devices, user namespaces, hooks in its namespaces.
+//! The fields of `config.json` that tell which program a container runs. A native container may
+//! have others that no wasm container has: devices, user namespaces, hooks in its namespaces.
 
 use std::path::{Path, PathBuf};
 

@@ -30,8 +30,8 @@ pub(super) const OF_KILLED: Duration = Duration::from_millis(500);
 pub(super) const OF_LIVING: Duration = Duration::from_secs(2);
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
-/// Makes the directories of a cgroup, and writes their list into the bundle. A directory that exists
-/// is not this container's: an error, after which it is not in the list.
+/// Makes the directories of a cgroup, and writes their list into the bundle. A directory that
+/// exists is not this container's: an error, after which it is not in the list.
 pub(super) fn make(leaf: &Leaf, bundle: &Path) -> io::Result<()> {
     // Before the list, which may be of an earlier attempt whose directories are still there.
     if let Some(existing) = leaf.made.iter().find(|path| path.exists()) {

@@ -108,8 +108,8 @@ pub(crate) struct KernelLimits {
 }
 
 /// The turn of a caller of [`KernelLimits::limit`], until it is dropped.
-// The calls are made on the blocking pool, whose threads may overtake each other: of two changes the
-// kernel would keep the first.
+// The calls are made on the blocking pool, whose threads may overtake each other: of two changes
+// the kernel would keep the first.
 pub(crate) type Turn = OwnedMutexGuard<()>;
 
 enum KernelLimitsState {
@@ -165,8 +165,8 @@ impl KernelLimits {
         !self.single || limits.bind()
     }
 
-    /// Mirrors these limits into the cgroup, as far as they are set. The caller has the turn, unless
-    /// nothing is set. Blocks.
+    /// Mirrors these limits into the cgroup, as far as they are set. The caller has the turn,
+    /// unless nothing is set. Blocks.
     pub(crate) fn limit(self: &Arc<Self>, limits: &ResourcesConfig) {
         let mut state = self.state.lock();
         if !matches!(*state, KernelLimitsState::Released) {
@@ -199,7 +199,8 @@ impl KernelLimits {
     fn take(&self) -> Option<Joined> {
         let mut state = self.state.lock();
         self.shares.clear();
-        // Unlocked at the end: leaving the cgroup blocks, and `is_released` may be called meanwhile.
+        // Unlocked at the end: leaving the cgroup blocks, and `is_released` may be called
+        // meanwhile.
         match std::mem::replace(&mut *state, KernelLimitsState::Released) {
             KernelLimitsState::Inside(joined) => Some(joined),
             KernelLimitsState::Outside | KernelLimitsState::Released => None,
@@ -244,7 +245,8 @@ fn leave(cgroups: &Cgroups, joined: Option<Joined>) {
 }
 
 impl Cgroups {
-    /// The cgroups of this process. `sandbox` tells the pid of the sandbox's process, while it lives.
+    /// The cgroups of this process. `sandbox` tells the pid of the sandbox's process, while it
+    /// lives.
     pub fn of_process(
         workers: Threads,
         sandbox: impl Fn() -> Option<u32> + Send + Sync + 'static,
@@ -275,14 +277,14 @@ impl Cgroups {
         }
     }
 
-    /// Notes the PID namespace that native containers share from now on. `first` tells the pid of its
-    /// first process, while that lives.
+    /// Notes the PID namespace that native containers share from now on. `first` tells the pid of
+    /// its first process, while that lives.
     pub(crate) fn set_first(&self, first: impl Fn() -> Option<u32> + Send + Sync + 'static) {
         *self.first.lock() = Box::new(first);
     }
 
-    /// The processes of the sandbox that live. They begin in the cgroup of this one, which they would
-    /// keep, and clients look for the container's cgroup by their pid.
+    /// The processes of the sandbox that live. They begin in the cgroup of this one, which they
+    /// would keep, and clients look for the container's cgroup by their pid.
     fn of_sandbox(&self) -> impl Iterator<Item = u32> + use<> {
         let first = (self.first.lock())();
         [(self.sandbox)(), first].into_iter().flatten()
@@ -396,7 +398,8 @@ impl Cgroups {
         let inside = fs::read_to_string(Leaf::threads(version, &leaf.cpu)).unwrap_or_default();
         for thread in inside.lines() {
             if Path::new("/proc/self/task").join(thread).exists() {
-                // An error: it has ended. One that stays keeps its cgroup busy, and `remove` logs it.
+                // An error: it has ended. One that stays keeps its cgroup busy, and `remove` logs
+                // it.
                 let _ = write(Leaf::threads(version, &to), thread);
             }
         }

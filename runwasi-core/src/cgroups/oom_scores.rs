@@ -1,9 +1,9 @@
 //! OOM score (`proc(5)`) of a process that serves one pod.
 //!
-//! Its memory is that of the pod's guests. So the kernel, out of memory, is to choose it as it would
-//! choose them: by the score that Kubernetes gives their containers, 1000 for the first to go. It is
-//! the least of the containers' scores, since all of them end with the process, and at least the one
-//! that containerd's shims have.
+//! Its memory is that of the pod's guests. So the kernel, out of memory, is to choose it as it
+//! would choose them: by the score that Kubernetes gives their containers, 1000 for the first to
+//! go. It is the least of the containers' scores, since all of them end with the process, and at
+//! least the one that containerd's shims have.
 
 use std::{fs, io, path::PathBuf, sync::Arc};
 

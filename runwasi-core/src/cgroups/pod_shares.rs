@@ -2,8 +2,8 @@
 //! containers.
 //!
 //! Beside it are the cgroups of the pod's native containers, each with the shares of its own. With
-//! the kernel's default instead of the sum, guests would get more of a busy CPU than they ask for, or
-//! less.
+//! the kernel's default instead of the sum, guests would get more of a busy CPU than they ask for,
+//! or less.
 
 use std::{
     io,

@@ -20,8 +20,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// exec, buffers and stacks.
 pub(super) const SPARE_MEMORY: u64 = 64 << 20;
 
-/// What one host call may allocate before its guest ends for it: this part of the limit, and at most
-/// so many bytes.
+/// What one host call may allocate before its guest ends for it: this part of the limit, and at
+/// most so many bytes.
 // As the engine bounds it, which takes more for small limits: that is in the spare memory.
 const CALL_PART: u64 = 4;
 const MOST_OF_CALL: u64 = 128 << 20;
@@ -149,8 +149,8 @@ impl Leaf {
     /// The setting of the shares that the guests of a pod have together, from those of each
     /// container. Absent without any.
     pub(super) fn shares_of_pod(&self, each: impl Iterator<Item = u64>) -> Option<Setting> {
-        // Each by itself, as runc does for the native ones: a sum has another weight. No sum exceeds
-        // the range, since of each container they are bounded.
+        // Each by itself, as runc does for the native ones: a sum has another weight. No sum
+        // exceeds the range, since of each container they are bounded.
         let sum: u64 = each.map(|shares| self.in_unit(shares)).sum();
         (sum > 0).then(|| sum.min(self.in_unit(MOST_SHARES))).and_then(|sum| self.cpu_part(sum))
     }
@@ -171,8 +171,8 @@ impl Leaf {
     fn cpu_part(&self, value: u64) -> Option<Setting> {
         let file = match self.version {
             Version::V1 => self.cpu.join("cpu.shares"),
-            // A weight counts among siblings. The cgroup of the workers has no sibling: those of other
-            // containers are siblings of its parent.
+            // A weight counts among siblings. The cgroup of the workers has no sibling: those of
+            // other containers are siblings of its parent.
             Version::V2 => self.cpu.parent()?.join("cpu.weight"),
         };
         Some((file, value.to_string()))

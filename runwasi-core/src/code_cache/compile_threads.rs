@@ -1,13 +1,13 @@
-//! Slots to compile, and threads for programs without a process that compiles ([`compile_process`]):
-//! of low priority, bounded by the slots, each for one step of the work. These programs are tests of
-//! engines, and embedders whose `main` has no place for the process. The shim and the daemon use the
-//! slots alone, and start no such thread.
+//! Slots to compile, and threads for programs without a process that compiles
+//! ([`compile_process`]): of low priority, bounded by the slots, each for one step of the work.
+//! These programs are tests of engines, and embedders whose `main` has no place for the process.
+//! The shim and the daemon use the slots alone, and start no such thread.
 //!
 //! [`compile_process`]: super::compile_process
 //!
-//! The blocking pool of the control runtime is not suitable: all its threads are equal, so a hundred
-//! compilations would delay the file accesses of all guests. A caller on the control side starts the
-//! threads, so they have its credentials and belong to no container's cgroup.
+//! The blocking pool of the control runtime is not suitable: all its threads are equal, so a
+//! hundred compilations would delay the file accesses of all guests. A caller on the control side
+//! starts the threads, so they have its credentials and belong to no container's cgroup.
 
 use std::{sync::Arc, thread};
 

@@ -377,9 +377,9 @@ pub(super) fn refresh(path: &Path) -> io::Result<()> {
     Ok(utimensat(CWD, path, &now, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Time of the last use of a file, by its time of modification. One in the future is of a clock that
-/// was set back since, and tells nothing: such code counts as unused, or it would stay and push out
-/// all other code until that time has come.
+/// Time of the last use of a file, by its time of modification. One in the future is of a clock
+/// that was set back since, and tells nothing: such code counts as unused, or it would stay and
+/// push out all other code until that time has come.
 pub(super) fn last_use(modified: SystemTime, now: SystemTime) -> SystemTime {
     // The clock of a process that has used it just now is a little ahead of `now`.
     if modified > now + AHEAD { SystemTime::UNIX_EPOCH } else { modified }

@@ -67,8 +67,8 @@ impl Host {
         Ok(stdio)
     }
 
-    /// Gives this process the OOM score of its containers, if it serves only their sandbox, until the
-    /// result is dropped.
+    /// Gives this process the OOM score of its containers, if it serves only their sandbox, until
+    /// the result is dropped.
     pub(super) fn mirror_oom_score(&self, score: Option<i32>) -> Option<OomScore> {
         self.cgroups.as_ref().zip(score).map(|(cgroups, score)| cgroups.oom_scores.add(score))
     }
@@ -86,7 +86,8 @@ impl Host {
         let kernel_limits = Arc::new(KernelLimits::new(cgroups, path, bundle, single));
         if kernel_limits.is_needed(&limits) {
             let backed = kernel_limits.clone();
-            // Taken here: an update that comes before the work begins is told to the kernel after it.
+            // Taken here: an update that comes before the work begins is told to the kernel after
+            // it.
             let turn = kernel_limits.first_turn();
             // Not awaited, since cgroups only back the limits of the scheduler. `KernelLimits::end`
             // waits for a call in progress, and a later call has no effect.

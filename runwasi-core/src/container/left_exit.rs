@@ -1,4 +1,5 @@
-//! Exit of a container that a stopped server has left undeleted: a file in the bundle, for `delete`.
+//! Exit of a container that a stopped server has left undeleted: a file in the bundle, for
+//! `delete`.
 
 use std::{
     fs, io,

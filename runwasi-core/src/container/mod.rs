@@ -69,8 +69,8 @@ pub struct Container {
     kernel_limits: Option<Arc<KernelLimits>>,
     /// Its part of the OOM score of this process.
     _oom_score: Option<OomScore>,
-    /// CPU quota and period that further updates complete. Locked for one update of the scheduler, so
-    /// that of two updates at once the second one reads what the first one has set.
+    /// CPU quota and period that further updates complete. Locked for one update of the scheduler,
+    /// so that of two updates at once the second one reads what the first one has set.
     bandwidth: Mutex<Bandwidth>,
     // Weak, because only the processes hold the file systems: they are unmounted after the last
     // one.

@@ -86,8 +86,8 @@ pub(super) struct Files {
     pub(super) program: Result<Program, ArtifactError>,
 }
 
-/// Reads the config, mounts the file systems and locates the program. `volatile` is true if the root
-/// file system may ignore `fsync(2)`.
+/// Reads the config, mounts the file systems and locates the program. `volatile` is true if the
+/// root file system may ignore `fsync(2)`.
 pub(super) async fn prepare(
     request: &CreateRequest,
     pid: u32,

@@ -23,8 +23,8 @@ pub struct CreateRequest {
     pub stdio: StdioPaths,
     /// Settings for the engine.
     pub options: RuntimeOptions,
-    /// Options of runc's type, if the client has sent such ones: a protobuf `Any` for the `start` of
-    /// a delegate.
+    /// Options of runc's type, if the client has sent such ones: a protobuf `Any` for the `start`
+    /// of a delegate.
     pub runc_options: Vec<u8>,
     /// True if the container is to go on from a checkpoint.
     pub checkpoint: bool,

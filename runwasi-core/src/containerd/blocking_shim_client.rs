@@ -1,5 +1,5 @@
-//! The client of another shim's Task service without Tokio, for the action `delete`. The thin shim has
-//! no other use for an asynchronous client, which is a sixth of its size.
+//! The client of another shim's Task service without Tokio, for the action `delete`. The thin shim
+//! has no other use for an asynchronous client, which is a sixth of its size.
 
 use std::{
     collections::HashMap,

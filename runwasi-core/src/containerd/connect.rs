@@ -1,7 +1,7 @@
 //! Connections to ttrpc servers at unix sockets, without blocking a thread.
 //!
-//! ttrpc's own clients call a blocking `connect(2)`, which waits while the backlog of the listener is
-//! full: for ever at a process that is frozen, and with it all tasks of the thread.
+//! ttrpc's own clients call a blocking `connect(2)`, which waits while the backlog of the listener
+//! is full: for ever at a process that is frozen, and with it all tasks of the thread.
 
 use std::{io, time::Duration};
 

@@ -71,7 +71,8 @@ impl ShimAddress {
     }
 }
 
-/// Input of `start` on stdin for shims since containerd 2.3. `options` is a protobuf `Any`, or empty.
+/// Input of `start` on stdin for shims since containerd 2.3. `options` is a protobuf `Any`, or
+/// empty.
 pub(crate) fn bootstrap_params(
     id: &str,
     namespace: &Id,

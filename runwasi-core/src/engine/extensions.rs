@@ -1,5 +1,6 @@
 //! Values of an engine, or of its embedder, for one container. The first process that needs a value
-//! creates it, execs share it, and it is dropped with the container. Part of [`InstanceSpec`](crate::InstanceSpec).
+//! creates it, execs share it, and it is dropped with the container. Part of
+//! [`InstanceSpec`](crate::InstanceSpec).
 
 use std::{
     any::{Any, TypeId},

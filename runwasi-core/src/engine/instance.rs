@@ -50,8 +50,8 @@ pub trait Instance: Send + Sync + 'static {
     /// Delivers a signal with a default action that would end the guest.
     ///
     /// Called by the driver of the process on the control runtime, so it must not block. Called
-    /// only between the begin and the end of `run`, perhaps concurrently with a poll of it, and once
-    /// for each signal. Never called for SIGKILL, which drops `run` instead.
+    /// only between the begin and the end of `run`, perhaps concurrently with a poll of it, and
+    /// once for each signal. Never called for SIGKILL, which drops `run` instead.
     ///
     /// An instance with a graceful stop begins it, returns [`SignalResponse::Handled`] and ends
     /// `run` later. Otherwise the group of futures is dropped and the process ends with status

@@ -35,16 +35,16 @@ use crate::{artifact::Artifact, settings::RawSettings};
 /// The engine itself is dropped at the end of the OS process, after its last instance, or never:
 /// a shim that is killed drops nothing.
 ///
-/// A panic of a method fails the one request that it was called for, or the one scrape, and is in the
-/// log: other containers go on.
+/// A panic of a method fails the one request that it was called for, or the one scrape, and is in
+/// the log: other containers go on.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// Prepares one guest program: finds its artifact, compiles it, checks that it can be linked.
     ///
     /// Called by the container once for every process, by containerd's `Create` or `Exec`, on the
     /// control runtime, for several processes concurrently. It must not block the thread (long work
-    /// belongs on [`blocking`](crate::blocking::blocking)) and must not run guest code. Every error that can
-    /// be detected early should be returned here, since `ctr` prints it.
+    /// belongs on [`blocking`](crate::blocking::blocking)) and must not run guest code. Every error
+    /// that can be detected early should be returned here, since `ctr` prints it.
     ///
     /// The future is dropped before its end if containerd gives up the request. The drop cancels
     /// the preparation and must free its resources; work that others wait for may go on. A prepared

@@ -2,8 +2,8 @@
 //! number of requests.
 //!
 //! They are in the container's [`Extensions`](super::extensions::Extensions), where reports of the
-//! container find them. [`InstanceSpec::read`](super::spec::InstanceSpec::read) notes what it reads. An
-//! engine that finds its program otherwise, or serves requests, notes that itself.
+//! container find them. [`InstanceSpec::read`](super::spec::InstanceSpec::read) notes what it
+//! reads. An engine that finds its program otherwise, or serves requests, notes that itself.
 
 use std::{
     path::PathBuf,

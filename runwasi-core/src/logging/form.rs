@@ -1,4 +1,5 @@
-//! Forms of a line: containerd's text (that of logrus), JSON, and the datagram of systemd's journal.
+//! Forms of a line: containerd's text (that of logrus), JSON, and the datagram of systemd's
+//! journal.
 //!
 //! ```text
 //! time="2026-11-29T05:00:00.000000Z" level=info msg="container started" namespace=default …

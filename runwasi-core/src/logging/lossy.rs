@@ -2,8 +2,8 @@
 //!
 //! A reader may be slow, stopped or absent: a pipe that is not read, a terminal after ^S, a journal
 //! that hangs. A line that does not fit is dropped and counted, and the next one that fits comes
-//! after a line with the count. Lines are written at once and by the thread that logs: no line waits
-//! in a buffer that would be lost with the process.
+//! after a line with the count. Lines are written at once and by the thread that logs: no line
+//! waits in a buffer that would be lost with the process.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,5 +1,5 @@
-//! Log output: containerd's `log` FIFO in the bundle, stderr, or systemd's journal. Set up once in a
-//! process.
+//! Log output: containerd's `log` FIFO in the bundle, stderr, or systemd's journal. Set up once in
+//! a process.
 //!
 //! | module | one thing |
 //! |---|---|

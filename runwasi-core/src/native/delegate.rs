@@ -283,8 +283,8 @@ fn remove(directory: &Path) {
     }
 }
 
-/// Directory of a delegate that starts. Removed with the value, unless it is kept, together with the
-/// processes that work in it.
+/// Directory of a delegate that starts. Removed with the value, unless it is kept, together with
+/// the processes that work in it.
 struct Directory {
     record: Record,
     kept: bool,

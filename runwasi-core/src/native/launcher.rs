@@ -56,8 +56,8 @@ impl Launcher {
         }
     }
 
-    /// Starts the delegate `id` in its directory and returns its address. Where systemd starts it, it
-    /// has this OOM score. Blocks.
+    /// Starts the delegate `id` in its directory and returns its address. Where systemd starts it,
+    /// it has this OOM score. Blocks.
     pub(crate) fn start(
         &self,
         id: &str,
@@ -173,7 +173,8 @@ fn is_restricted() -> bool {
 }
 
 /// Has systemd start the delegate as a service that lasts as long as the delegate. Its streams are
-/// files in its directory: `systemd-run` returns before the end, and could not connect them to ours.
+/// files in its directory: `systemd-run` returns before the end, and could not connect them to
+/// ours.
 fn start_service(
     command: &Command,
     directory: &Path,
@@ -210,8 +211,8 @@ fn service_properties(directory: &Path, score: Option<i32>) -> Vec<String> {
     properties
 }
 
-/// The command as the child of a shell: the program gives the delegate one more than the OOM score of
-/// its parent, which would be systemd's own.
+/// The command as the child of a shell: the program gives the delegate one more than the OOM score
+/// of its parent, which would be systemd's own.
 fn starter(command: &Command) -> Command {
     let mut shell = Command::new("/bin/sh");
     // A shell may execute a last command in its own place.
@@ -225,9 +226,9 @@ fn starter(command: &Command) -> Command {
 }
 
 /// The same command as a transient service of systemd.
-// Without the default dependencies: at a shutdown of the machine systemd would stop the delegates at
-// once, beside the daemon that ends their containers by them, and start no service for `delete`. So do
-// the scopes of runc's containers.
+// Without the default dependencies: at a shutdown of the machine systemd would stop the delegates
+// at once, beside the daemon that ends their containers by them, and start no service for `delete`.
+// So do the scopes of runc's containers.
 fn by_systemd(command: &Command, directory: &Path, flags: &[&str]) -> Command {
     let mut outer = Command::new("systemd-run");
     outer.args(["--quiet", "--collect", "-p", "DefaultDependencies=no"]).args(flags);

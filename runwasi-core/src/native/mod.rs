@@ -46,8 +46,8 @@ pub struct NativeHost {
     pub runtime: NativeRuntime,
     /// True if runtime options cannot choose another program.
     pub fixed: bool,
-    /// True if the server is a shim and has its OOM score, one above containerd's: its delegates get
-    /// the same. Those of another server get what a shim has.
+    /// True if the server is a shim and has its OOM score, one above containerd's: its delegates
+    /// get the same. Those of another server get what a shim has.
     pub is_shim: bool,
     /// containerd's gRPC socket.
     pub grpc_address: String,

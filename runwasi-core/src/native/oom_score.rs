@@ -18,8 +18,8 @@ pub(crate) fn own() -> Option<i32> {
     *OWN.get_or_init(|| of("self"))
 }
 
-/// The score of a shim that containerd starts, whose gRPC socket this is. Nothing if containerd is not
-/// there.
+/// The score of a shim that containerd starts, whose gRPC socket this is. Nothing if containerd is
+/// not there.
 pub(super) fn of_shims(grpc_address: &str) -> Option<i32> {
     let path = grpc_address.strip_prefix("unix://").unwrap_or(grpc_address);
     let containerd = sys::socket_peer(Path::new(path))?;

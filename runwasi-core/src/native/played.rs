@@ -1,5 +1,5 @@
-//! A played delegate for tests: its program is a script, its process sleeps, and this process serves its
-//! Task service. Nothing runs in its containers.
+//! A played delegate for tests: its program is a script, its process sleeps, and this process
+//! serves its Task service. Nothing runs in its containers.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,8 +1,8 @@
 //! The file in the bundle of a native container that names its delegate: `delete` finds it there
 //! after the death of our server.
 //!
-//! It is written before the container exists, and in the bundle of a delegate's first container also
-//! before the delegate does: then without a socket and a pid.
+//! It is written before the container exists, and in the bundle of a delegate's first container
+//! also before the delegate does: then without a socket and a pid.
 
 use std::{
     fs, io,

@@ -95,7 +95,8 @@ impl NativeRuntime {
     }
 }
 
-/// `PATH` with the usual directories after its own, for the program and for the runc that it starts.
+/// `PATH` with the usual directories after its own, for the program and for the runc that it
+/// starts.
 // The PATH of a daemon or of containerd may lack `sbin`, where runc is.
 pub(super) fn search_path() -> OsString {
     let own = env::var_os("PATH").unwrap_or_default();

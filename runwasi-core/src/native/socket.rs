@@ -1,5 +1,5 @@
-//! The socket of a delegate, seen from outside. It is served or left; only one start at a time makes
-//! one of its name.
+//! The socket of a delegate, seen from outside. It is served or left; only one start at a time
+//! makes one of its name.
 
 use std::{fs, io, os::unix::net::UnixStream, path::Path};
 

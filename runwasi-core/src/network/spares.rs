@@ -1,9 +1,9 @@
 //! Network namespaces that are made before a sandbox needs one.
 //!
 //! The kernel takes a large part of a sandbox's start for a new network. A node that has made one
-//! will make more, so the thread that makes them keeps a few, and makes the next ones when it has had
-//! nothing to do for a moment. A process that is not told to keep any, such as a shim of one pod,
-//! makes each when it is needed.
+//! will make more, so the thread that makes them keeps a few, and makes the next ones when it has
+//! had nothing to do for a moment. A process that is not told to keep any, such as a shim of one
+//! pod, makes each when it is needed.
 
 use std::{
     collections::VecDeque,
@@ -20,8 +20,8 @@ const OLD: Duration = Duration::from_secs(60);
 // Relaxed: the number guards no other data.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 
-/// Lets this process keep that many network namespaces for its next sandboxes. None is made before a
-/// first sandbox has needed one.
+/// Lets this process keep that many network namespaces for its next sandboxes. None is made before
+/// a first sandbox has needed one.
 pub fn keep(number: usize) {
     KEPT.store(number, Ordering::Relaxed);
 }

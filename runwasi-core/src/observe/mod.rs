@@ -226,8 +226,8 @@ fn counted(exec: Option<&Id>) -> lives::Kind {
 }
 
 /// One line: the ids of the container and of the exec, then the fields of the event.
-// A macro and not a function: tracing keeps the fields of a call site in a static, and looks at none
-// of the values if the level is off.
+// A macro and not a function: tracing keeps the fields of a call site in a static, and looks at
+// none of the values if the level is off.
 macro_rules! line {
     ($subject:expr, $exec:expr, $event:literal, $($fields:tt)*) => {
         tracing::info!(

@@ -130,8 +130,8 @@ impl Start<'_> {
         self.open(path, flags, Mode::empty())
     }
 
-    /// Directory of the last name, and this name with the slashes behind it. For calls of the kernel
-    /// that do not go through a link there, slash or not.
+    /// Directory of the last name, and this name with the slashes behind it. For calls of the
+    /// kernel that do not go through a link there, slash or not.
     fn parent<'p>(&self, path: &'p CStr) -> Result<(Parent<'_>, &'p CStr)> {
         let bytes = path.to_bytes();
         let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);

@@ -1,5 +1,5 @@
-//! Paths of a guest: resolved below one of its directories, as `chroot(2)` into the container's root
-//! would resolve them, and the calls that take a path.
+//! Paths of a guest: resolved below one of its directories, as `chroot(2)` into the container's
+//! root would resolve them, and the calls that take a path.
 //!
 //! An absolute symbolic link leads to the container's root, and `..` in a link does not lead above
 //! it. A path that a guest gives is relative, and its own `..` does not lead above the directory of
@@ -13,8 +13,8 @@
 //! ```
 //!
 //! So an opening is one system call, unless a link leads out of a directory below the root: no
-//! `openat2(2)` begins there and ends at another root. Every step has descriptors for its directory,
-//! so nothing that another process renames meanwhile leads out of the container.
+//! `openat2(2)` begins there and ends at another root. Every step has descriptors for its
+//! directory, so nothing that another process renames meanwhile leads out of the container.
 //!
 //! | module | content |
 //! |---|---|

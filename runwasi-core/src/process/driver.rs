@@ -480,7 +480,8 @@ impl Driver {
         }
     }
 
-    /// Reports the threads that the kernel does not let go. Each is free again when its call returns.
+    /// Reports the threads that the kernel does not let go. Each is free again when its call
+    /// returns.
     fn give_up(&self) {
         let threads = self.group.held();
         if threads > 0 {

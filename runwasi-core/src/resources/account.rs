@@ -191,8 +191,8 @@ impl Account {
         bytes > 0 && self.is_beyond() && !self.announced.swap(true, AcqRel)
     }
 
-    /// The most bytes that the host had allocated since the last call. Begins again with the present
-    /// ones.
+    /// The most bytes that the host had allocated since the last call. Begins again with the
+    /// present ones.
     pub(super) fn take_host_peak(&self) -> u64 {
         let peak = self.host_peak.swap(self.host.load(Relaxed), Relaxed);
         u64::try_from(peak).unwrap_or(0)

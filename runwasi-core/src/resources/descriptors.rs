@@ -6,8 +6,8 @@
 //!                                                      new containers ─▶ ◀─ the rest ─▶
 //! ```
 //!
-//! The kernel gives the lowest free number to each new descriptor. So that number tells how many are
-//! in use at least, whichever part of the program has opened them.
+//! The kernel gives the lowest free number to each new descriptor. So that number tells how many
+//! are in use at least, whichever part of the program has opened them.
 
 use std::{
     fs::File,

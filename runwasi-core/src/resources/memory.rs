@@ -149,8 +149,8 @@ impl Memory {
         self.unreported_kills.fetch_add(1, Relaxed);
     }
 
-    /// True if the host's memory for the guests was so much, since the last call, that the allocator
-    /// may keep a large part of it after their end.
+    /// True if the host's memory for the guests was so much, since the last call, that the
+    /// allocator may keep a large part of it after their end.
     pub(crate) fn take_large_host(&self) -> bool {
         self.account.take_host_peak() > LARGE_HOST
     }

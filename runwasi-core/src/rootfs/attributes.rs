@@ -1,4 +1,5 @@
-//! Attributes of a guest's mounts: `nodev`, `nosuid`, private propagation, and those of its options.
+//! Attributes of a guest's mounts: `nodev`, `nosuid`, private propagation, and those of its
+//! options.
 //!
 //! `mount_setattr(2)` sets them for a whole tree of mounts. Linux 5.10 and 5.11 lack this system
 //! call: there, each mount of the tree is remounted separately.

@@ -19,8 +19,8 @@ const MAJOR: u32 = 1;
 const DEVICES: [(&str, u32); 5] =
     [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
 
-/// Minor number of the node for the first standard stream. The kernel's driver of major number 1 has
-/// none from 12 on, and answers `ENXIO`.
+/// Minor number of the node for the first standard stream. The kernel's driver of major number 1
+/// has none from 12 on, and answers `ENXIO`.
 const STREAM: u32 = 240;
 /// Names of the standard streams in `/dev`, by their numbers.
 const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
@@ -72,7 +72,8 @@ pub(super) fn make_devices() -> io::Result<OwnedFd> {
     Ok(made)
 }
 
-/// Creates `/dev/fd` with a node for each standard stream, and the links `stdin`, `stdout`, `stderr`.
+/// Creates `/dev/fd` with a node for each standard stream, and the links `stdin`, `stdout`,
+/// `stderr`.
 fn make_streams(made: &OwnedFd) -> io::Result<()> {
     mkdirat(made, DESCRIPTORS, Mode::from(0o755))?;
     for (number, name) in (0..).zip(STREAMS) {

@@ -1,4 +1,5 @@
-//! Kernel interfaces of the host, which no guest gets: neither as a volume nor as a mount below one.
+//! Kernel interfaces of the host, which no guest gets: neither as a volume nor as a mount below
+//! one.
 //!
 //! A recursive bind brings the mounts below its source along. Those of kernel interfaces are taken
 //! out of the container's copy of the tree before its guest runs:

@@ -171,8 +171,8 @@ impl Rootfs {
         Self::mount_in_pod(bundle, config, mounts, (None, false))
     }
 
-    /// Like [`Rootfs::mount`], for a container of a pod with this `/dev/shm`. `may_be_volatile` if the
-    /// engine syncs files by [`Rootfs::upper`].
+    /// Like [`Rootfs::mount`], for a container of a pod with this `/dev/shm`. `may_be_volatile` if
+    /// the engine syncs files by [`Rootfs::upper`].
     pub(crate) fn mount_in_pod(
         bundle: &Path,
         config: &Config,
@@ -226,8 +226,8 @@ impl Rootfs {
         Ok(Self { mounts: Some(mounts), layers, upper, slow, gone })
     }
 
-    /// Digest of the layers that contain the files of a mount, if `/` is an overlay and the mount is
-    /// that of `/` itself and not a volume. The mount has the kernel's number of it.
+    /// Digest of the layers that contain the files of a mount, if `/` is an overlay and the mount
+    /// is that of `/` itself and not a volume. The mount has the kernel's number of it.
     pub(crate) fn layers_of(&self, mount: Option<u64>) -> Option<Digest> {
         let layers = self.layers.as_ref()?;
         (mount? == layers.mount).then_some(layers.digest)

@@ -1,4 +1,5 @@
-//! Mount table of a namespace, parsed from `proc_pid_mountinfo(5)`. Its paths are bytes of any kind.
+//! Mount table of a namespace, parsed from `proc_pid_mountinfo(5)`. Its paths are bytes of any
+//! kind.
 
 use std::{
     ffi::OsString,

@@ -1,11 +1,11 @@
 //! `fsync(2)` of a guest whose root file system is a volatile overlay.
 //!
 //! Such an overlay ignores the call. What the guest has written lies in the upper directory, under
-//! the same path as in the overlay: there the file is opened again, and its sync is the one that any
-//! other overlay makes. If the file cannot be found there, all of its file system is synced.
+//! the same path as in the overlay: there the file is opened again, and its sync is the one that
+//! any other overlay makes. If the file cannot be found there, all of its file system is synced.
 //!
-//! `O_SYNC` and `O_DSYNC` need nothing of this: the kernel opens the file of the upper directory with
-//! the flags of the guest, and each write has reached the disk when it returns (tested below).
+//! `O_SYNC` and `O_DSYNC` need nothing of this: the kernel opens the file of the upper directory
+//! with the flags of the guest, and each write has reached the disk when it returns (tested below).
 
 use std::{
     fs::{self, File},
@@ -90,8 +90,8 @@ impl Upper {
         mount_id(file) == Some(self.mount)
     }
 
-    /// Brings a file of the overlay to the disk, on the blocking pool. If the future is dropped, the
-    /// sync still runs to its end; it keeps no file of the overlay.
+    /// Brings a file of the overlay to the disk, on the blocking pool. If the future is dropped,
+    /// the sync still runs to its end; it keeps no file of the overlay.
     pub async fn sync(&self, file: &File, extent: Extent) -> io::Result<()> {
         // As the host: the guest's user may not read what it may write.
         let found = as_host(|| self.find(file))?;

@@ -1,10 +1,10 @@
 //! Overlays with the mount option `volatile`: their end does not write back the file system below.
 //!
-//! The end of any other overlay syncs the whole file system that holds its upper directory, with all
-//! that other programs have dirtied there. The price of the option is a marker, the directory
-//! `$workdir/work/incompat/volatile`: where it is, the kernel refuses to mount, since it cannot tell
-//! a clean end from a crash of the machine. We can, by an attribute of the work directory, which has
-//! the id of the boot:
+//! The end of any other overlay syncs the whole file system that holds its upper directory, with
+//! all that other programs have dirtied there. The price of the option is a marker, the directory
+//! `$workdir/work/incompat/volatile`: where it is, the kernel refuses to mount, since it cannot
+//! tell a clean end from a crash of the machine. We can, by an attribute of the work directory,
+//! which has the id of the boot:
 //!
 //! ```text
 //! mount: look for an attribute ─▶ set it ─▶ overlay, marker ─▶ set the marker aside
@@ -21,9 +21,9 @@
 //!
 //! The marker need not stay as long as the overlay: the kernel reads it in a mount and at no other
 //! time. Without it others can mount the directories meanwhile, a `commit` of containerd 1.6 for
-//! example, and afterwards runc, also if this OS process is killed. That is as it is with any overlay
-//! without the option. The attribute is set before the marker exists, in the same file system, whose
-//! journal keeps the order.
+//! example, and afterwards runc, also if this OS process is killed. That is as it is with any
+//! overlay without the option. The attribute is set before the marker exists, in the same file
+//! system, whose journal keeps the order.
 
 use std::{
     fs, io,
@@ -50,8 +50,8 @@ const OPTION: &str = "volatile";
 const MARKER: &str = "work/incompat/volatile";
 const DIRTY: &str = "work/incompat/volatile/dirty";
 
-/// Where in the work directory a marker does nothing. It goes with the snapshot: a file system takes
-/// more time to remove two directories than to move one.
+/// Where in the work directory a marker does nothing. It goes with the snapshot: a file system
+/// takes more time to remove two directories than to move one.
 const ASIDE: &str = "runwasi.volatile";
 
 /// A volatile overlay. Dropped when it is unmounted.

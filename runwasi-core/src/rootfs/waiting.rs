@@ -1,5 +1,5 @@
-//! File systems whose calls may wait for more than a local disk: for the server of a FUSE or network
-//! file system, which may never answer.
+//! File systems whose calls may wait for more than a local disk: for the server of a FUSE or
+//! network file system, which may never answer.
 
 use std::{os::fd::AsFd, path::Path};
 
@@ -89,8 +89,8 @@ impl Storage {
     }
 }
 
-/// True if calls of the root file system may wait. `mounts` are those of containerd, `upper` is what
-/// [`Storage::of_upper`] has told of them.
+/// True if calls of the root file system may wait. `mounts` are those of containerd, `upper` is
+/// what [`Storage::of_upper`] has told of them.
 pub(super) fn root(root: impl AsFd, mounts: &[MountConfig], upper: Option<Storage>) -> bool {
     if let [only] = mounts
         && only.kind == "overlay"

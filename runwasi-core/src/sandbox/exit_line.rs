@@ -1,7 +1,7 @@
 //! The order of the lines "started" and "exited" of a native container's init in the log.
 //!
-//! The exit of a short program may be known before its delegate has answered the start. Its line waits
-//! for that answer.
+//! The exit of a short program may be known before its delegate has answered the start. Its line
+//! waits for that answer.
 
 use crate::observe::Exited;
 
@@ -30,7 +30,8 @@ impl ExitLine {
         Some(exited)
     }
 
-    /// The start has its answer, and its line is in the log. An exit that waited for it is returned.
+    /// The start has its answer, and its line is in the log. An exit that waited for it is
+    /// returned.
     #[must_use]
     pub(super) fn answered(&mut self) -> Option<Exited<'static>> {
         self.starting = false;

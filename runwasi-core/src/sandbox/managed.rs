@@ -130,8 +130,8 @@ impl Sandbox {
 
     /// Ends the containers: by SIGTERM within `time` unless it is zero, then by SIGKILL. They stay
     /// until they are deleted. A container that is being created meanwhile cannot be started. A
-    /// stop that has begun runs to completion even if the future is dropped, and succeeds also while
-    /// the server is stopping.
+    /// stop that has begun runs to completion even if the future is dropped, and succeeds also
+    /// while the server is stopping.
     #[doc(hidden)]
     pub async fn stop_sandbox(&self, id: &Id, time: Duration) -> Result<(), LifecycleError> {
         let lifecycle = self.lifecycle(id)?;

@@ -76,8 +76,8 @@ struct Shared {
     delegate: tokio::sync::Mutex<Option<Current>>,
     /// The PID namespace that native containers share.
     pids: SharedPids,
-    /// Notified when the sandbox gets its first container and when it loses its last one, during its
-    /// stop when it loses any, and when a managed sandbox comes into use.
+    /// Notified when the sandbox gets its first container and when it loses its last one, during
+    /// its stop when it loses any, and when a managed sandbox comes into use.
     used: Notify,
     /// Time of the last signal, see [`KILL_TO_SHUTDOWN`].
     killed: Mutex<Option<Instant>>,
@@ -261,8 +261,8 @@ impl Sandbox {
         added.map_err(|source| SandboxError::Exec { id: id(), exec, source: source.into() })
     }
 
-    /// Starts a process and returns its pid. The start of an init with hooks runs to completion even
-    /// if the future is dropped.
+    /// Starts a process and returns its pid. The start of an init with hooks runs to completion
+    /// even if the future is dropped.
     pub(crate) async fn start(
         &self,
         container: &Arc<Container>,
@@ -398,8 +398,8 @@ impl Sandbox {
         Ok((process.info().pid, process.status().exit.ok_or_else(gone)?))
     }
 
-    /// Runs to completion even if the future is dropped: the container is forgotten before its hooks
-    /// run, so no other call would have them run.
+    /// Runs to completion even if the future is dropped: the container is forgotten before its
+    /// hooks run, so no other call would have them run.
     async fn delete_container(
         &self,
         container: &Arc<Container>,

@@ -189,7 +189,8 @@ impl NativePlace {
         attached.map_err(|source| CreateError::Bundle { path: self.bundle.clone(), source })
     }
 
-    /// Gives the place up: the delegate has not created the container, or it is not wanted any more.
+    /// Gives the place up: the delegate has not created the container, or it is not wanted any
+    /// more.
     pub(crate) async fn give_up(self, reason: &ttrpc::Error) {
         observe::refused(&self.subject, None, Step::Create, reason);
         self.trace.failed(reason);
@@ -231,7 +232,8 @@ impl Sandbox {
         }
     }
 
-    /// Gives a container that joins the PID namespace of the sandbox's process the one that is shared.
+    /// Gives a container that joins the PID namespace of the sandbox's process the one that is
+    /// shared.
     async fn join_pid_namespace(
         &self,
         bundle: &Path,

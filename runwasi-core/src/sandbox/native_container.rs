@@ -73,7 +73,8 @@ pub(crate) struct NativeContainer {
     _counted: CountedNative,
 }
 
-/// A start of an init without its answer. At its end, also if its caller goes away, the exit is logged.
+/// A start of an init without its answer. At its end, also if its caller goes away, the exit is
+/// logged.
 pub(crate) struct Starting<'a>(&'a NativeContainer);
 
 impl Drop for Starting<'_> {
@@ -178,8 +179,8 @@ impl NativeContainer {
         let _: Result<(), ()> = blocking(look, drop).await;
     }
 
-    /// Cause of an exit with this status, all that the delegate tells. A program that returns 128 + n
-    /// itself is told as one that signal n has ended.
+    /// Cause of an exit with this status, all that the delegate tells. A program that returns 128 +
+    /// n itself is told as one that signal n has ended.
     fn cause_of(&self, status: ExitStatus) -> Cause<'static> {
         // Only then: the kernel may have ended a child, which the program has survived.
         let killed = status == ExitStatus::KILLED;
@@ -189,9 +190,10 @@ impl NativeContainer {
         status.signal().map_or(Cause::Exit, Cause::Signal)
     }
 
-    /// Keeps the init's exit that the delegate has told, unless one is known. Returns the one that stays.
-    // Before anything that waits: the delegate may end at any time, and its containers are taken for
-    // killed ones then.
+    /// Keeps the init's exit that the delegate has told, unless one is known. Returns the one that
+    /// stays.
+    // Before anything that waits: the delegate may end at any time, and its containers are taken
+    // for killed ones then.
     pub(crate) fn keep_exit(&self, exit: Exit) -> Exit {
         let mut kept = exit;
         self.exit.send_if_modified(|known| {
@@ -233,7 +235,8 @@ impl NativeContainer {
         self.execs.add(exec, trace);
     }
 
-    /// Notes a request to start an exec. True for the first one, and for the first after a refused one.
+    /// Notes a request to start an exec. True for the first one, and for the first after a refused
+    /// one.
     pub(crate) fn exec_started(&self, exec: &str) -> bool {
         self.execs.start(exec)
     }
@@ -253,8 +256,8 @@ impl NativeContainer {
         self.execs.remove(exec);
     }
 
-    /// The exit of an exec in a container that has ended at a time. An exec that was not started has
-    /// ended with its container. No result for an unknown exec.
+    /// The exit of an exec in a container that has ended at a time. An exec that was not started
+    /// has ended with its container. No result for an unknown exec.
     pub(crate) fn exit_of_exec(&self, exec: &str, at: SystemTime) -> Option<Exit> {
         let killed = || Exit { status: ExitStatus::KILLED, at };
         self.execs.has(exec).then(|| self.execs.exit(exec).unwrap_or_else(killed))

@@ -63,8 +63,8 @@ impl Sandbox {
         matches!(present, Some(Member::Native(present)) if Arc::ptr_eq(&present, container))
     }
 
-    /// Forgets a native container that its delegate does not know any more: the answer to an earlier
-    /// deletion was lost.
+    /// Forgets a native container that its delegate does not know any more: the answer to an
+    /// earlier deletion was lost.
     pub(crate) async fn native_unknown(&self, container: &Arc<NativeContainer>) -> Exit {
         let exit = container.exit().unwrap_or_else(|| Exit::now(ExitStatus::KILLED));
         container.set_exit(exit, None);
@@ -112,7 +112,8 @@ impl Sandbox {
     ) -> Result<(u32, Exit), SandboxError> {
         let id = container.id.clone();
         let end = container.delegate.client.end(id.as_str());
-        // An init that no signal ends, in a call of the kernel for example, must not keep this task.
+        // An init that no signal ends, in a call of the kernel for example, must not keep this
+        // task.
         let Ok(ended) = timeout(REMOVAL, end).await else {
             let reason = format!("it does not end within {REMOVAL:?}");
             return Err(SandboxError::Native { id, reason });
@@ -164,8 +165,8 @@ async fn follow_exec(container: Arc<NativeContainer>, exec: String) {
     }
 }
 
-/// Waits for the exit of a process by its delegate. No result after the deletion of the container, and
-/// without the delegate.
+/// Waits for the exit of a process by its delegate. No result after the deletion of the container,
+/// and without the delegate.
 async fn wait(container: &NativeContainer, exec: &str) -> Option<ttrpc::Result<Exit>> {
     let delegate = &container.delegate;
     tokio::select! {
@@ -201,8 +202,8 @@ pub(super) async fn follow_end(shared: Weak<Shared>, delegate: Arc<Delegate>) {
     delegate.leave();
 }
 
-/// Removes what is left of a container of a delegate that was killed, and tells its exits. Once: another
-/// call waits for the first.
+/// Removes what is left of a container of a delegate that was killed, and tells its exits. Once:
+/// another call waits for the first.
 pub(super) async fn end_orphan(shared: &Shared, container: &NativeContainer) {
     if !container.claim_removal() {
         container.removed.cancelled().await;
@@ -216,8 +217,8 @@ pub(super) async fn end_orphan(shared: &Shared, container: &NativeContainer) {
     container.removed.cancel();
 }
 
-/// Leaves the exit of a container in its bundle for `delete`: this process and the delegate may both be
-/// killed before the container is deleted.
+/// Leaves the exit of a container in its bundle for `delete`: this process and the delegate may
+/// both be killed before the container is deleted.
 async fn leave_exit(container: &NativeContainer) {
     let _leaving = container.leaving.lock().await;
     let Some(exit) = container.exit().filter(|_| !container.deleted.is_cancelled()) else { return };

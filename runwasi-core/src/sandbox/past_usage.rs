@@ -28,8 +28,8 @@ impl PastUsage {
     }
 }
 
-/// Counters that the delegate of a native container has told last. systemd removes a cgroup with its
-/// last process, and with it what they would be read from.
+/// Counters that the delegate of a native container has told last. systemd removes a cgroup with
+/// its last process, and with it what they would be read from.
 #[derive(Default)]
 pub(crate) struct ToldUsage(Mutex<Usage>);
 

@@ -1,8 +1,8 @@
 //! The PID namespace that the native containers of a pod share.
 //!
 //! The sandbox's process is in the host's: no guest sees a process, and most pods do not share. So
-//! the first native container that shares makes the namespace. The end of its first process kills all
-//! containers in it, and the next container makes another one.
+//! the first native container that shares makes the namespace. The end of its first process kills
+//! all containers in it, and the next container makes another one.
 
 use std::{os::fd::AsRawFd, path::PathBuf, process, sync::Arc};
 

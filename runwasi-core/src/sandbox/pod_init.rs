@@ -1,8 +1,8 @@
 //! The first process of a PID namespace, and the thread that is its parent.
 //!
 //! The thread is the process's alone: the namespace of a thread's later children cannot be changed
-//! back everywhere, and a process ends with the thread that has started it. The thread takes the end
-//! of the process and ends as well.
+//! back everywhere, and a process ends with the thread that has started it. The thread takes the
+//! end of the process and ends as well.
 
 use std::{fs::File, io, os::fd::OwnedFd, sync::mpsc, thread};
 

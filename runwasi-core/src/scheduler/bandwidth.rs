@@ -1,7 +1,8 @@
 //! CPU quota of a lane per period: pure bookkeeping, updated by the queue after every turn.
 //!
 //! A turn cannot be cut short, so a lane can exceed its quota. The debt is paid in the periods that
-//! follow, and unused time is not carried over. Over several periods the lane gets its quota exactly.
+//! follow, and unused time is not carried over. Over several periods the lane gets its quota
+//! exactly.
 
 use std::{
     ops::{AddAssign, Sub},

@@ -58,8 +58,8 @@ impl Drops {
 }
 
 impl ThreadDrop {
-    /// Takes it for one that waits if it is in the same wait as at the last look: one that frees much
-    /// memory may be found in many short ones.
+    /// Takes it for one that waits if it is in the same wait as at the last look: one that frees
+    /// much memory may be found in many short ones.
     fn look(&self) {
         let now = sys::current_wait(self.thread);
         let before = std::mem::replace(&mut *self.last.lock(), now);

@@ -55,8 +55,8 @@ impl fmt::Display for FileThreads {
 pub(crate) struct FileCalls {
     container: Id,
     threads: FileThreads,
-    /// Directories of the guest, and files of its output, whose calls may wait for more than a local
-    /// disk. Locked for one copy or change.
+    /// Directories of the guest, and files of its output, whose calls may wait for more than a
+    /// local disk. Locked for one copy or change.
     places: Mutex<Vec<PathBuf>>,
     /// True if there is a place. Apart, because each poll asks.
     may_wait: AtomicBool,

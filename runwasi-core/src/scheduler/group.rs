@@ -18,8 +18,8 @@
 //!
 //! A file call is made by the polling thread, so its CPU time is metered and throttled like any
 //! other. If the container has files whose calls may wait, its polls run beside the workers
-//! ([`block_in_place`]), and a turn that waits in the kernel gives its permit back: it holds neither
-//! a worker nor a turn of another container. Such turns are bounded for each container
+//! ([`block_in_place`]), and a turn that waits in the kernel gives its permit back: it holds
+//! neither a worker nor a turn of another container. Such turns are bounded for each container
 //! ([`file_calls`](super::file_calls)).
 
 use std::{
@@ -82,8 +82,8 @@ const POLLS_BESIDE: u32 = 64;
 const POLLS_COUNTED: u32 = 64;
 
 /// Time from the begin of a turn in which a member that wakes itself is polled again at once.
-// A guest of WASI p3 yields several times a request, and a turn for each costs more than what it does
-// then. Less than the shortest quantum, so that others wait little longer than without.
+// A guest of WASI p3 yields several times a request, and a turn for each costs more than what it
+// does then. Less than the shortest quantum, so that others wait little longer than without.
 const GOES_ON: Duration = Duration::from_micros(100);
 
 /// How often the members that a kill leaves are looked at.
@@ -491,8 +491,8 @@ impl<F: Future<Output = ()> + Send + 'static> Future for Guest<F> {
     }
 }
 
-/// Calls `poll` while another thread does the worker's work. Returns nothing if there can be no such
-/// thread: then `poll` is not called.
+/// Calls `poll` while another thread does the worker's work. Returns nothing if there can be no
+/// such thread: then `poll` is not called.
 fn beside_the_workers<T>(poll: impl FnOnce() -> T) -> Option<T> {
     let mut begun = false;
     let call = || {

@@ -8,8 +8,9 @@
 //!    moves when a turn is granted, to the time of the first lane, and no listed lane is before
 //!    that. `used` never decreases.
 //!
-//! An entry of a removed seat counts as a waiting seat until it comes up. A lane with no other entry
-//! may so be moved to the present early, which costs it a little of its time and no other lane any.
+//! An entry of a removed seat counts as a waiting seat until it comes up. A lane with no other
+//! entry may so be moved to the present early, which costs it a little of its time and no other
+//! lane any.
 //!
 //! Fairness follows. A lane is granted only while it is first, so it stands at the present then. Of
 //! its turns at most `permits` are in progress, and each moves it by its CPU time divided by its

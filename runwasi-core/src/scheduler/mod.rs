@@ -71,8 +71,8 @@ impl Guests {
         }
     }
 
-    /// True once in each [`TRIALS`], for all containers together: a trial waits until its thread has
-    /// ended.
+    /// True once in each [`TRIALS`], for all containers together: a trial waits until its thread
+    /// has ended.
     fn may_try(&self) -> bool {
         let now = Instant::now();
         let mut tried = self.tried.lock();

@@ -9,10 +9,10 @@
 //!    └────────────────────────────────────────────── end_turn ◀─────────────┘
 //! ```
 //!
-//! A permit is free, or belongs to a seat that is granted, running or woken. A turn whose thread waits
-//! in the kernel gives its permit back before its end ([`State::hold_turn`]). Every operation that
-//! may free a permit or let a seat wait is followed by calls of [`State::grant`] until one returns
-//! nothing. Afterwards no permit is free while a seat could use it.
+//! A permit is free, or belongs to a seat that is granted, running or woken. A turn whose thread
+//! waits in the kernel gives its permit back before its end ([`State::hold_turn`]). Every operation
+//! that may free a permit or let a seat wait is followed by calls of [`State::grant`] until one
+//! returns nothing. Afterwards no permit is free while a seat could use it.
 
 use std::{
     collections::HashMap,
@@ -213,8 +213,8 @@ impl<W: Clone> State<W> {
         }
     }
 
-    /// Continues the turn of a seat that was woken in it. False if it was not, or if the seat gets no
-    /// turns now.
+    /// Continues the turn of a seat that was woken in it. False if it was not, or if the seat gets
+    /// no turns now.
     pub(super) fn go_on(&mut self, id: SeatId) -> bool {
         let Some(seat) = self.seats.get_mut(&id) else { return false };
         // A turn that has given its permit back must end to take part again.
@@ -276,9 +276,9 @@ impl<W: Clone> State<W> {
         check
     }
 
-    /// Takes the permit of a turn whose thread waits in the kernel: other lanes get turns meanwhile.
-    /// Returns how many turns wait now, or nothing if that turn is over. From `most` turns of all
-    /// lanes on, lanes whose turns may wait get no further ones.
+    /// Takes the permit of a turn whose thread waits in the kernel: other lanes get turns
+    /// meanwhile. Returns how many turns wait now, or nothing if that turn is over. From `most`
+    /// turns of all lanes on, lanes whose turns may wait get no further ones.
     #[must_use]
     pub(super) fn hold_turn(&mut self, id: SeatId, number: u32, most: usize) -> Option<Held> {
         let seat = self.seats.get_mut(&id)?;

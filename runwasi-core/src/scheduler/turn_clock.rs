@@ -2,11 +2,10 @@
 //!
 //! The clock is a system call, and many turns of a server are shorter than ten of them. The
 //! monotonic clock is not. So a short turn counts from its begin to its end: the kernel rarely
-//! takes a thread off its CPU within so short a time, and then the turn counts at most [`SHORT`] too
-//! much.
-//! A long turn may have waited, or others may have had its CPU. It counts what the thread has
-//! computed since the last reading of its clock, less the turns that were counted since, and at most
-//! from its begin to its end. What is between turns is so counted for [`OLD`] at most.
+//! takes a thread off its CPU within so short a time, and then the turn counts at most [`SHORT`]
+//! too much. A long turn may have waited, or others may have had its CPU. It counts what the thread
+//! has computed since the last reading of its clock, less the turns that were counted since, and at
+//! most from its begin to its end. What is between turns is so counted for [`OLD`] at most.
 
 use std::{
     cell::Cell,

@@ -3,8 +3,8 @@
 //! Each method decodes its request, makes one call and encodes the answer. Protobuf types end here.
 //!
 //! [`task`] and `sandbox` are containerd's services. [`contained`] answers calls that panic, and
-//! [`metrics`] encodes the usage of a container. `native` forwards the calls for native containers, and
-//! `native_usage` asks for their usage. `pod` decodes the CRI's configuration of a pod.
+//! [`metrics`] encodes the usage of a container. `native` forwards the calls for native containers,
+//! and `native_usage` asks for their usage. `pod` decodes the CRI's configuration of a pod.
 
 pub mod contained;
 pub(crate) mod convert;

@@ -36,8 +36,8 @@ pub(super) struct Native {
 }
 
 /// Has the delegate create a container. The creation runs to its end even if the caller goes away,
-/// since what has begun of it is taken back only there. The container is ended then: the `Delete` of
-/// that caller and the `delete` of containerd may have come before it existed.
+/// since what has begun of it is taken back only there. The container is ended then: the `Delete`
+/// of that caller and the `delete` of containerd may have come before it existed.
 pub(super) async fn create(
     sandbox: &Sandbox,
     plan: NativePlan,
@@ -95,7 +95,8 @@ fn owned(context: &TtrpcContext) -> TtrpcContext {
     }
 }
 
-/// The id of an exec. Always valid: containerd has checked it, and the delegate has answered for it.
+/// The id of an exec. Always valid: containerd has checked it, and the delegate has answered for
+/// it.
 fn exec(id: &str) -> Option<Id> {
     Id::parse("exec id", id).ok()
 }

@@ -226,8 +226,8 @@ impl Output {
         self.0.as_ref().map_or(Ok(bytes.len()), |pipe| pipe.try_write(bytes))
     }
 
-    /// Waits until a reader that is present has read everything. Returns the number of bytes that it
-    /// has not read by the deadline.
+    /// Waits until a reader that is present has read everything. Returns the number of bytes that
+    /// it has not read by the deadline.
     pub(super) async fn drained(&self, deadline: Instant) -> u64 {
         match &self.0 {
             Some(pipe) => pipe.drained(deadline).await,
@@ -235,8 +235,8 @@ impl Output {
         }
     }
 
-    /// True if it is full and no other process reads it. For the end of a guest: the reading end that
-    /// is held here is closed when the pipe is full.
+    /// True if it is full and no other process reads it. For the end of a guest: the reading end
+    /// that is held here is closed when the pipe is full.
     pub(super) fn has_no_taker(&self) -> bool {
         self.0.as_ref().is_some_and(|pipe| pipe.has_no_taker())
     }

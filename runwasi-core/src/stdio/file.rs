@@ -54,8 +54,8 @@ struct RemoteFile {
     path: PathBuf,
 }
 
-/// The thread that closes such files, once there is one. Not the blocking pool: a close may wait for
-/// ever, and the pool also makes and deletes containers.
+/// The thread that closes such files, once there is one. Not the blocking pool: a close may wait
+/// for ever, and the pool also makes and deletes containers.
 static CLOSER: Mutex<Option<mpsc::Sender<File>>> = Mutex::new(None);
 
 impl Drop for RemoteFile {
@@ -163,8 +163,8 @@ fn open(path: &Path) -> io::Result<OpenedOutput> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     }
-    // `O_NONBLOCK`: the open of a FIFO in the file's place must not wait for a reader. `O_NOCTTY`: a
-    // terminal must not become that of this process.
+    // `O_NONBLOCK`: the open of a FIFO in the file's place must not wait for a reader. `O_NOCTTY`:
+    // a terminal must not become that of this process.
     let file = File::options()
         .append(true)
         .create(true)

@@ -3,10 +3,10 @@
 //! The protocol is containerd's (`runtime/v2/README.md` there, "Logging", and `pkg/process/io.go`).
 //! The program gets the container in `CONTAINER_ID` and `CONTAINER_NAMESPACE`, reads stdout from
 //! file descriptor 3 and stderr from 4, and closes 5 when it is ready. That of a `binary-v2://`
-//! address writes a byte to 5 before: one that closes it without, by its end for example, has failed.
-//! It ends when both streams end, or is made to ([`logger_end`](super::logger_end)). It is not a
-//! child of this process: its end needs no wait, and it outlives this process to log the rest of
-//! its pipes.
+//! address writes a byte to 5 before: one that closes it without, by its end for example, has
+//! failed. It ends when both streams end, or is made to ([`logger_end`](super::logger_end)). It is
+//! not a child of this process: its end needs no wait, and it outlives this process to log the rest
+//! of its pipes.
 
 use std::{
     convert::identity,
@@ -64,8 +64,8 @@ fn command(program: &Path, uri: &Url, owner: Owner<'_>) -> Command {
     command
 }
 
-/// Returns when the logger is ready: it has written to the third pipe, or closed it, or ended. If it
-/// `tells_readiness`, only the first counts.
+/// Returns when the logger is ready: it has written to the third pipe, or closed it, or ended. If
+/// it `tells_readiness`, only the first counts.
 async fn run(
     mut command: Command,
     tells_readiness: bool,

@@ -44,8 +44,8 @@ impl Process {
         Self { pidfd: opened.map(File::from), flush: FLUSH, term: TERM }
     }
 
-    /// Ends the process, if it does not end by itself, after the drop of the result. To be called on
-    /// the control runtime.
+    /// Ends the process, if it does not end by itself, after the drop of the result. To be called
+    /// on the control runtime.
     pub(super) fn end_without_streams(self, owner: Owner<'_>) -> Streams {
         let closed = CancellationToken::new();
         let streams = Arc::new(closed.clone().drop_guard());

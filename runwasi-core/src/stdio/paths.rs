@@ -59,8 +59,8 @@ pub(super) fn place(stream: &'static str, address: &str) -> Result<StreamTarget,
 }
 
 fn unsupported(stream: &'static str, scheme: &str) -> StdioError {
-    // `ttrpc+unix`, `grpc+vsock`: a service of the sandbox from which containerd 2.1 and later takes
-    // the streams, if so configured.
+    // `ttrpc+unix`, `grpc+vsock`: a service of the sandbox from which containerd 2.1 and later
+    // takes the streams, if so configured.
     let why = match scheme.contains('+') {
         true => "the CRI's io_type must be \"named_pipe\", not \"streaming\"",
         false => "streams are FIFOs, file:// or binary://",

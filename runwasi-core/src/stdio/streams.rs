@@ -108,8 +108,8 @@ impl Output {
     }
 
     /// Writes all of `bytes` and waits for the reader as often as needed. Nothing is buffered here:
-    /// written bytes have left the guest for good, and nothing has to be flushed at its end. A dropped
-    /// future may have written a part.
+    /// written bytes have left the guest for good, and nothing has to be flushed at its end. A
+    /// dropped future may have written a part.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = self.write(bytes).await?;
@@ -118,8 +118,9 @@ impl Output {
         Ok(())
     }
 
-    /// Does the same up to the first error, and returns the number of bytes that were written before
-    /// it: some are in a file on a disk that is full now. The next write meets the error again.
+    /// Does the same up to the first error, and returns the number of bytes that were written
+    /// before it: some are in a file on a disk that is full now. The next write meets the error
+    /// again.
     pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() {

@@ -13,7 +13,8 @@
 //! Clients take `/proc/<pid>/root` for the files of a container: `nerdctl cp` reads and writes
 //! there. It is an empty directory that refuses writes, and never the root of the host.
 //!
-//! The wait for its end finds the stop, too, so a signal is reported without a descriptor or a pipe.
+//! The wait for its end finds the stop, too, so a signal is reported without a descriptor or a
+//! pipe.
 //!
 //! Why this is sound, although the process shares memory without being a thread of Rust:
 //!

@@ -71,9 +71,9 @@ pub(crate) fn set_file_credentials(credentials: &Credentials) {
     }
 }
 
-/// Takes these capabilities from the calling thread, whose filesystem id is root's, and gives it the
-/// others of [`OVER_FILES`]. The one to exceed quotas and what file systems reserve goes in any case:
-/// the kernel does not take that one from other users.
+/// Takes these capabilities from the calling thread, whose filesystem id is root's, and gives it
+/// the others of [`OVER_FILES`]. The one to exceed quotas and what file systems reserve goes in any
+/// case: the kernel does not take that one from other users.
 pub(crate) fn set_file_capabilities(lacks: CapabilitySet) {
     let set = present_capabilities().and_then(|mut sets| {
         let present = sets.effective;

@@ -1,4 +1,5 @@
-//! The first process of a PID namespace, which waits for the ends of all processes without a parent.
+//! The first process of a PID namespace, which waits for the ends of all processes without a
+//! parent.
 //!
 //! Programs of the pod see it, and may look into it by `/proc/1` and trace it as far as their
 //! capabilities reach. So it has nothing of this process: it executes a program of its own
@@ -11,8 +12,9 @@
 //!
 //! Until it executes its program it has the memory of its parent. The thread there waits for that
 //! (`CLONE_VM | CLONE_VFORK`), as with `posix_spawn(3)`. A fork would copy the page tables of all
-//! guests, have every thread copy the pages that it writes from then on, and run an engine's handlers
-//! of forks: that of wasmtime looks for `/proc`. It also has copies of all descriptors so long.
+//! guests, have every thread copy the pages that it writes from then on, and run an engine's
+//! handlers of forks: that of wasmtime looks for `/proc`. It also has copies of all descriptors so
+//! long.
 //!
 //! Its parent cannot be asked for: it is outside of the namespace, where its number is 0. So a
 //! parent that is killed in the instant before the first call leaves it behind.
@@ -64,8 +66,8 @@ struct Start {
 }
 
 /// Starts the first process of a new PID namespace, and returns its pid with the directory of the
-/// calling thread's namespaces. It ends with the thread, whose later children are in that namespace,
-/// too: the thread can start no other thread any more. The caller reaps the process.
+/// calling thread's namespaces. It ends with the thread, whose later children are in that
+/// namespace, too: the thread can start no other thread any more. The caller reaps the process.
 pub(crate) fn start_first() -> io::Result<(Pid, OwnedFd)> {
     let program = program()?;
     // By a file of this thread: those of the process need a capability (`ptrace(2)`).

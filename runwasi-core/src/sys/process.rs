@@ -43,9 +43,9 @@ pub fn fork_with_pid() -> io::Result<Option<Pid>> {
 }
 
 /// Lets `command` start a process that is not a child of this one: the system's reaper of orphans
-/// waits for its end. It has a process group of its own: signals of a terminal that this process was
-/// started from are not for it. Must be called before any other `pre_exec` of the command. The pipe
-/// tells the pid to [`pid_of_orphan`].
+/// waits for its end. It has a process group of its own: signals of a terminal that this process
+/// was started from are not for it. Must be called before any other `pre_exec` of the command. The
+/// pipe tells the pid to [`pid_of_orphan`].
 // A fork runs fork handlers: wasmtime's reopens its `pagemap`. Such a handler may put a file in the
 // place of a descriptor that was arranged before this second fork.
 pub(crate) fn orphan(command: &mut Command) -> io::Result<PipeReader> {
@@ -81,9 +81,10 @@ pub(crate) fn pid_of_orphan(mut told: PipeReader) -> Option<Pid> {
     Pid::from_raw(i32::from_ne_bytes(pid))
 }
 
-/// Lets `command` start a process that enters cgroups before its program begins, so that all that it
-/// starts is there, too. `procs` are their files `cgroup.procs`. Where `/proc/self/cgroup` reads
-/// `there`, the process stays: each move takes a grace period of RCU. A move that fails is left out.
+/// Lets `command` start a process that enters cgroups before its program begins, so that all that
+/// it starts is there, too. `procs` are their files `cgroup.procs`. Where `/proc/self/cgroup` reads
+/// `there`, the process stays: each move takes a grace period of RCU. A move that fails is left
+/// out.
 pub(crate) fn start_in_cgroups(command: &mut Command, there: String, procs: Vec<File>) {
     let enter = move || {
         if !is_in_cgroups(there.as_bytes()) {
@@ -146,10 +147,10 @@ pub fn trim_memory() {
 /// Lets the allocator return what is freed at the end of a heap (`mallopt(3)`). Does nothing with
 /// another allocator than glibc's.
 // By default it raises both bounds, to 64 MiB for each heap, when a large allocation is freed: what
-// guests have used then stays in the heaps of all workers. `malloc_trim` does not return the ends of
-// heaps that belong to threads; only the `free` that makes such an end does. Therefore no freed
-// chunk may wait in a "fast bin": `malloc_trim` would join it, and all that is free before it, to the
-// end of its heap without returning that.
+// guests have used then stays in the heaps of all workers. `malloc_trim` does not return the ends
+// of heaps that belong to threads; only the `free` that makes such an end does. Therefore no freed
+// chunk may wait in a "fast bin": `malloc_trim` would join it, and all that is free before it, to
+// the end of its heap without returning that.
 pub(crate) fn return_freed_ends() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes integers. A refused value leaves the old one.
@@ -172,8 +173,8 @@ pub fn limit_heaps(most: usize) {
     let _ = most;
 }
 
-/// Resident memory of the process, in bytes (`VmRSS` of `proc_pid_status(5)`, in KiB there). 0 if it
-/// cannot be read.
+/// Resident memory of the process, in bytes (`VmRSS` of `proc_pid_status(5)`, in KiB there). 0 if
+/// it cannot be read.
 pub(crate) fn resident_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     status_field(&status, "VmRSS:").unwrap_or(0) << 10

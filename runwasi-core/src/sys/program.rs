@@ -12,9 +12,10 @@ pub fn unmap_program() {
         let start = segment.start.next_multiple_of(page);
         let end = segment.end / page * page;
         if start < end {
-            // SAFETY: clean private pages of a file, which the kernel may drop and read again at any
-            // time. The segment has no permission to write, so the program has changed none of them;
-            // the breakpoints that a debugger has put there are lost. A failure changes nothing.
+            // SAFETY: clean private pages of a file, which the kernel may drop and read again at
+            // any time. The segment has no permission to write, so the program has changed none of
+            // them; the breakpoints that a debugger has put there are lost. A failure changes
+            // nothing.
             unsafe {
                 libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
             }

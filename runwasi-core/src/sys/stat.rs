@@ -62,8 +62,8 @@ fn time(ticks: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1000 / TICKS))
 }
 
-/// Start time of a process in ticks since boot. Fails if there is no such process, and for a zombie:
-/// its sockets are closed, and its parent has not reaped it yet.
+/// Start time of a process in ticks since boot. Fails if there is no such process, and for a
+/// zombie: its sockets are closed, and its parent has not reaped it yet.
 pub fn start_time(pid: u32) -> io::Result<u64> {
     let stat = ProcessStat::of(pid)?;
     if stat.is_dead() { Err(io::ErrorKind::NotFound.into()) } else { Ok(stat.started) }

@@ -326,7 +326,8 @@ fn write(output: Option<&Path>, program: &str, at: u64, tar: &[u8]) -> Result<()
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
     if let Err(error) = file.write_all(tar) {
-        // A part would look like the whole, and keep the next try from the name. An error: it stays.
+        // A part would look like the whole, and keep the next try from the name. An error: it
+        // stays.
         let _ = fs::remove_file(&path);
         return Err(failed(error));
     }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Every wait is bounded, so the command ends soon after its reader has gone, and when no daemon is
-//! left. A daemon that does not answer is asked again as long as its socket lives: it tells what has
-//! happened meanwhile.
+//! left. A daemon that does not answer is asked again as long as its socket lives: it tells what
+//! has happened meanwhile.
 
 use std::{
     collections::BTreeSet,
@@ -83,7 +83,8 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// Prints what comes within the limit, and leaves a backlog for later. False if the reader has gone.
+/// Prints what comes within the limit, and leaves a backlog for later. False if the reader has
+/// gone.
 fn take(
     receiver: &Receiver<Message>,
     limit: Duration,

@@ -56,7 +56,8 @@ fn pages(definitions: &Command, version: &str) -> io::Result<Vec<(String, Vec<u8
         let visible = command.get_subcommands().filter(|inner| !inner.is_hide_set());
         for inner in visible {
             let named = inner.clone().name(format!("{name}-{}", inner.get_name()));
-            // In the synopsis as it is typed. The version is in the page alone: no command has its flag.
+            // In the synopsis as it is typed. The version is in the page alone: no command has its
+            // flag.
             let typed = named.bin_name(format!("{words} {}", inner.get_name()));
             open.push(typed.version(version.to_owned()).disable_version_flag(true));
         }

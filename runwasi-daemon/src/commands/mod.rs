@@ -102,7 +102,8 @@ fn list(node: &Node, as_json: bool) -> Result<ExitCode, CommandError> {
     let rows = list::rows(&daemons, &sandboxes);
     let json = || text::json(&list::json(&daemons, &rows));
     print(&if as_json { json() } else { list::table(&rows, now()) })?;
-    // After the table, and without an effect on the exit status: the answer is as good as it can be.
+    // After the table, and without an effect on the exit status: the answer is as good as it can
+    // be.
     for unknown in list::unknown(&daemons, &sandboxes, node.program) {
         note(&unknown);
     }

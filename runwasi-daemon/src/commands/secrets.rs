@@ -178,8 +178,8 @@ struct Before<'a> {
     is_named: bool,
     /// True behind a flag whose value is a secret.
     is_behind_flag: bool,
-    /// The quote before it, or the one around the secret that it is a part of, with its backslashes:
-    /// one with more of them is within the secret.
+    /// The quote before it, or the one around the secret that it is a part of, with its
+    /// backslashes: one with more of them is within the secret.
     quote: Option<&'a str>,
 }
 

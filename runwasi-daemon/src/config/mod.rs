@@ -155,8 +155,9 @@ impl Reader<'_> {
 
     /// The socket for a request to daemons.
     fn socket(&mut self) -> Result<PathBuf, SettingsError> {
-        // No other setting counts: a wrong one must not hide a daemon that runs, nor fail its probe.
-        // And a file that is just being edited is not read if another source names the socket.
+        // No other setting counts: a wrong one must not hide a daemon that runs, nor fail its
+        // probe. And a file that is just being edited is not read if another source names the
+        // socket.
         let variables = self.words_of("socket")?;
         let is_named = self.line.value("--socket").is_some() || !variables.is_empty();
         let mut file = if is_named { RawSettings::default() } else { self.file.read()? };

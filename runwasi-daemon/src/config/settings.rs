@@ -156,8 +156,8 @@ fn show<S: Serializer>(level: &LevelFilter, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(level)
 }
 
-/// A descriptor that is open now, before any is opened here: a wrong number could later be that of a
-/// connection, and `ready` would go to a stranger. A standard stream must not be closed.
+/// A descriptor that is open now, before any is opened here: a wrong number could later be that of
+/// a connection, and `ready` would go to a stranger. A standard stream must not be closed.
 fn open_fd(word: &str) -> Result<i32, String> {
     let fd = Within::<0, { i32::MAX.unsigned_abs() }>::parse(word, "")?.cast_signed();
     if fd < 3 {

@@ -1,5 +1,6 @@
-//! Variables about requests to the collector that the exporter reads itself. It leaves out without a
-//! word what it does not understand: a collector would refuse all spans for a token that is missing.
+//! Variables about requests to the collector that the exporter reads itself. It leaves out without
+//! a word what it does not understand: a collector would refuse all spans for a token that is
+//! missing.
 
 use hyper::header::HeaderName;
 

@@ -7,8 +7,8 @@
 //! # <<< runwasi-node-installer
 //! ```
 //!
-//! The comment has a digest of the lines, so that a block that was edited is not taken for this program's. Everything else in
-//! the text stays as it is, byte for byte.
+//! The comment has a digest of the lines, so that a block that was edited is not taken for this
+//! program's. Everything else in the text stays as it is, byte for byte.
 
 use sha2::{Digest, Sha256};
 
@@ -97,7 +97,8 @@ impl Text {
         Self { pieces: Vec::new() }
     }
 
-    /// Finds the blocks. One that was edited, or is cut off, is an error, unless `edited` is accepted.
+    /// Finds the blocks. One that was edited, or is cut off, is an error, unless `edited` is
+    /// accepted.
     pub(crate) fn parse(file: &str, text: &str, edited: bool) -> Result<Self, Error> {
         let mut pieces = Vec::new();
         let mut foreign = String::new();

@@ -63,7 +63,8 @@ impl Distribution {
         }
     }
 
-    /// The directory in which the configuration is by default, for k3s and RKE2 beside its template.
+    /// The directory in which the configuration is by default, for k3s and RKE2 beside its
+    /// template.
     pub(crate) fn rendered_in(self) -> &'static str {
         match self {
             Self::Plain => "/etc/containerd",
@@ -72,8 +73,9 @@ impl Distribution {
         }
     }
 
-    /// Directory of programs. k3s and RKE2 search those of `PATH` for shims of wasm runtimes and write a table for each
-    /// (`pkg/agent/containerd/runtimes.go`); a second table of that name, in a template, is an error of TOML.
+    /// Directory of programs. k3s and RKE2 search those of `PATH` for shims of wasm runtimes and
+    /// write a table for each (`pkg/agent/containerd/runtimes.go`); a second table of that name, in
+    /// a template, is an error of TOML.
     pub(crate) fn bin_dir(self) -> &'static str {
         match self {
             Self::Plain => "/usr/local/bin",

@@ -9,9 +9,10 @@
 //! | k3s, RKE2, whose rendered version 3 imports a directory | a file of our own there |
 //! | k3s, RKE2 | a block at the end of the template, which is made if there is none |
 //!
-//! containerd's side is `LoadConfig` and `mergeConfig`: in `services/server/config/config.go` of 1.x the table of a plugin in
-//! a later file replaces that of an earlier one; in `cmd/containerd/server/config/config.go` of 2.x it is merged into it.
-//! There a file with a higher version than the first one is an error from 2.3 on, so a file of our own has its version.
+//! containerd's side is `LoadConfig` and `mergeConfig`: in `services/server/config/config.go` of
+//! 1.x the table of a plugin in a later file replaces that of an earlier one; in
+//! `cmd/containerd/server/config/config.go` of 2.x it is merged into it. There a file with a higher
+//! version than the first one is an error from 2.3 on, so a file of our own has its version.
 
 use super::blocks::{Keep, Kind, Text, without};
 use super::distribution::Distribution;
@@ -163,7 +164,8 @@ impl Request<'_> {
         self.in_block(&file, version, Some(format!("version = {version}\n")), false, socket)
     }
 
-    /// A block at the end of a file. `base` is for a file that has nothing else; `runc` asks for containerd's own runtime.
+    /// A block at the end of a file. `base` is for a file that has nothing else; `runc` asks for
+    /// containerd's own runtime.
     fn in_block(
         &self,
         file: &str,
@@ -266,7 +268,8 @@ fn nothing_said(file: &str, foreign: &str) -> Result<bool, Error> {
     Ok(parse(file, foreign)?.empty)
 }
 
-/// A file without our runtimes; an edited block counts as ours here, and is refused where it is written.
+/// A file without our runtimes; an edited block counts as ours here, and is refused where it is
+/// written.
 fn visible(file: &str, text: &str) -> Result<String, Error> {
     Ok(Text::parse(file, text, true)?.visible())
 }
@@ -274,7 +277,8 @@ fn visible(file: &str, text: &str) -> Result<String, Error> {
 fn version(file: &Loaded) -> Result<i64, Error> {
     match file.config.version {
         Some((version, _)) if tables::VERSIONS.contains(&version) => Ok(version),
-        // containerd 1.x takes it for version 1, whose plugins have other names, and 2.x does not carry runtimes over.
+        // containerd 1.x takes it for version 1, whose plugins have other names, and 2.x does not
+        // carry runtimes over.
         None => Err(Error::config(
             &file.file,
             1,

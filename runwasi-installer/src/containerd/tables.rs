@@ -5,7 +5,8 @@ use std::fmt::Write;
 use crate::Error;
 use crate::options::Runtime;
 
-/// Versions of the configuration that this program knows: 2 is read by containerd 1.3 to 2.x, 3 by 2.0, 4 by 2.3.
+/// Versions of the configuration that this program knows: 2 is read by containerd 1.3 to 2.x, 3 by
+/// 2.0, 4 by 2.3.
 pub(crate) const VERSIONS: std::ops::RangeInclusive<i64> = 2..=4;
 
 /// The name of the plugin that has the runtimes.
@@ -13,8 +14,9 @@ pub(crate) fn plugin(version: i64) -> &'static str {
     if version == 2 { "io.containerd.grpc.v1.cri" } else { "io.containerd.cri.v1.runtime" }
 }
 
-/// Programs of a directory in the `PATH` of containerd's unit are found by the runtime's name. Elsewhere the path is the
-/// name: `runtime_path` does the same only for pods that the CRI makes, not for `sandboxer = "shim"`.
+/// Programs of a directory in the `PATH` of containerd's unit are found by the runtime's name.
+/// Elsewhere the path is the name: `runtime_path` does the same only for pods that the CRI makes,
+/// not for `sandboxer = "shim"`.
 pub(crate) fn runtime_type(runtime: Runtime, bin_dir: &str) -> String {
     const SEARCHED: [&str; 6] =
         ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -56,8 +58,8 @@ pub(crate) fn has(tables: &str, runtime: Runtime) -> bool {
     header.iter().any(|header| tables.contains(header))
 }
 
-/// The table of runc with its defaults. containerd 1.x has it by default only while a file has no table of a runtime: a first
-/// one replaces the whole map.
+/// The table of runc with its defaults. containerd 1.x has it by default only while a file has no
+/// table of a runtime: a first one replaces the whole map.
 pub(crate) fn runc(version: i64) -> String {
     let header = header(version, "runc");
     format!("{header}  runtime_type = \"io.containerd.runc.v2\"\n")

@@ -1,4 +1,5 @@
-//! Runs that end between two steps: a change of a file fails as if the process had been killed before it.
+//! Runs that end between two steps: a change of a file fails as if the process had been killed
+//! before it.
 
 use super::{CONFIG, Node, Tree, VERSION_3, same};
 use crate::install::install_in;

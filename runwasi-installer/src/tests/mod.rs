@@ -1,4 +1,5 @@
-//! The installer on directories that look like the root of a node, with programs of the host that are only written down.
+//! The installer on directories that look like the root of a node, with programs of the host that
+//! are only written down.
 //!
 //! - [`configurations`]: which file of containerd's configuration is changed, and how.
 //! - [`files`]: programs, units, links, owners.

@@ -3,8 +3,8 @@
 //!
 //! A p2 or p3 guest has no descriptor numbers, so the limit counts open files and sockets. A file
 //! in a stream can outlive its resource, so files are counted themselves. Sockets are counted in
-//! the guest's table, and those of p3 that live on in streams like files. A listener accepts as long
-//! as the last count, and what was closed since, leave [`Room`].
+//! the guest's table, and those of p3 that live on in streams like files. A listener accepts as
+//! long as the last count, and what was closed since, leave [`Room`].
 
 use std::{
     any::{Any, TypeId},
@@ -70,8 +70,8 @@ impl Descriptors {
         Self { limit, files, counted, room, made: 0, lives: HashMap::new() }
     }
 
-    /// Goes on with a count of what a guest with this table has open. Returns the number of files and
-    /// sockets that it may still open, or nothing if the count is not at its end.
+    /// Goes on with a count of what a guest with this table has open. Returns the number of files
+    /// and sockets that it may still open, or nothing if the count is not at its end.
     pub(super) fn count(&mut self, table: &mut ResourceTable, count: &mut Count) -> Option<usize> {
         let made = *count.made.get_or_insert(self.made);
         let mut entries = table.iter_mut().skip(count.entries);

@@ -293,8 +293,8 @@ pub(crate) async fn unsent(store: &mut Store<Component>) -> Vec<DynOutputStream>
 }
 
 /// Counts the calls of the guest's code, which may each hold a stack.
-// wasmtime's pool has stacks for all guests together, and a guest can make it take as many as it has
-// components, in calls that never end.
+// wasmtime's pool has stacks for all guests together, and a guest can make it take as many as it
+// has components, in calls that never end.
 fn count_calls(store: &mut Store<Component>) {
     store.call_hook(|mut store, hook| {
         let component = store.data_mut();

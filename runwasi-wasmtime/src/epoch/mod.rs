@@ -67,10 +67,10 @@ const POLL: u64 = 1 << 32;
 
 /// State shared by the thread and the pollers.
 ///
-/// No wakeup is lost. The thread, with `stopping` locked, stores `wanted` (1), then loads the number
-/// of active polls (2) and sleeps if that is less. A poller increments that number (3), then loads
-/// `wanted` (4), and if it is reached takes it back and notifies. All are `SeqCst`, so they have one
-/// order:
+/// No wakeup is lost. The thread, with `stopping` locked, stores `wanted` (1), then loads the
+/// number of active polls (2) and sleeps if that is less. A poller increments that number (3), then
+/// loads `wanted` (4), and if it is reached takes it back and notifies. All are `SeqCst`, so they
+/// have one order:
 ///
 /// * (3) before (2): the thread sees the poll and does not sleep.
 /// * (2) before (3), so (1) before (4): the poller, or another one before it, sees `wanted` and

@@ -8,8 +8,8 @@
 //! A body that ends too early ends its connection. At such an error hyper drops what it has not
 //! written yet, perhaps even the head. So the error is held back until all that the guest has
 //! written is on its way. A stream of HTTP/2 is reset without a wait for the socket, which other
-//! streams may stall. A client of HTTP/1.0 may know the end of a body by that of its connection alone:
-//! there it gets a reset ([`super::rest`]).
+//! streams may stall. A client of HTTP/1.0 may know the end of a body by that of its connection
+//! alone: there it gets a reset ([`super::rest`]).
 
 use std::{
     pin::Pin,
@@ -102,7 +102,8 @@ impl GuestBody {
         // polls register the waker of this task, so progress of either continues the response.
         self.failed |= self.drive(cx).is_err();
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        // After the poll: a shared instance is marked as failed before its end, which ends the body.
+        // After the poll: a shared instance is marked as failed before its end, which ends the
+        // body.
         self.failed |= self.has_lost_its_instance();
         let cut = match polled {
             Poll::Ready(Some(Ok(frame))) => {

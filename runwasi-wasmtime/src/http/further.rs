@@ -21,8 +21,8 @@ pub(crate) struct Further {
     digest: Option<Digest>,
     shares: Shares,
     /// The guest, linked for the second pool. Absent if that cannot be.
-    // Not tried again: what fails once, like the address space, fails each time, and costs more than
-    // the requests that wait.
+    // Not tried again: what fails once, like the address space, fails each time, and costs more
+    // than the requests that wait.
     guest: OnceCell<Option<Guest>>,
 }
 

@@ -1,8 +1,8 @@
-//! Socket of a connection. Reports reads and writes to [`Activity`], and keeps the end of a client's
-//! data back for a while.
+//! Socket of a connection. Reports reads and writes to [`Activity`], and keeps the end of a
+//! client's data back for a while.
 //!
-//! A client may close its sending side and wait for the answer. On the wire this looks like a client
-//! that has left. hyper ends a request at the end of the data, so a pending request gets
+//! A client may close its sending side and wait for the answer. On the wire this looks like a
+//! client that has left. hyper ends a request at the end of the data, so a pending request gets
 //! [`HALF_CLOSED`] until then, and again with each write that the client takes. A client that has
 //! left refuses the first one, and the next one fails. What hyper has still to write does not show
 //! in the request: the end is kept back until the client has taken it, too.

@@ -261,8 +261,8 @@ fn listen(network: &Network, address: SocketAddr) -> Result<TcpListener, EngineE
     open().map_err(|error| EngineError::Failed(format!("listen on {address}: {error}")))
 }
 
-/// Completes when the server drains and no further client can connect: those that are in the backlog
-/// then are the last.
+/// Completes when the server drains and no further client can connect: those that are in the
+/// backlog then are the last.
 async fn closing(mut drain: drain::Listener, listener: &TcpListener) {
     drain.begun().await;
     // A client that connected just before the close would be cut. Its handshake is not answered
@@ -327,7 +327,8 @@ mod tests {
 
     #[tokio::test]
     async fn all_clients_of_the_backlog_are_found() {
-        // More than the 128 operations that tokio allows a task at a time, two of them for each client.
+        // More than the 128 operations that tokio allows a task at a time, two of them for each
+        // client.
         const CLIENTS: usize = 130;
         let listener = listen(&Network::of_process(), ([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();

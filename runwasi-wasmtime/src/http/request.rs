@@ -60,7 +60,8 @@ fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
     }
 }
 
-/// Joins the parts of a cookie field, which a client of HTTP/2 may send as several: RFC 9113, section
+/// Joins the parts of a cookie field, which a client of HTTP/2 may send as several: RFC 9113,
+/// section
 /// 8.2.3. Most programs look at one field alone.
 fn join_cookies(headers: &mut HeaderMap) {
     let parts: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();

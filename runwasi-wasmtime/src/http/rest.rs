@@ -1,11 +1,13 @@
 //! End of a connection: the rest of what its client sends, and resets.
 //!
-//! A response may end before its request has arrived. A socket that is closed with data that was not
-//! read, or to which more comes, resets its connection, and the client may lose the response. So the
-//! server ends its own side, then reads and drops what comes until the client ends its side, too.
+//! A response may end before its request has arrived. A socket that is closed with data that was
+//! not read, or to which more comes, resets its connection, and the client may lose the response.
+//! So the server ends its own side, then reads and drops what comes until the client ends its side,
+//! too.
 //!
 //! A response to HTTP/1.0 may have no end but that of the connection. One that is cut ends with a
-//! reset, also if its container is killed: the client would take any other end for a whole response.
+//! reset, also if its container is killed: the client would take any other end for a whole
+//! response.
 
 use std::{
     future::poll_fn,

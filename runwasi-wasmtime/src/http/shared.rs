@@ -156,8 +156,8 @@ impl Shared {
         (settings.concurrent_reuse > 1).then(|| Arc::new(shared))
     }
 
-    /// Takes a place in the instance with the fewest requests, or queues for one. Gives the right to
-    /// make an instance if a further one would have a worker, or if the others are full.
+    /// Takes a place in the instance with the fewest requests, or queues for one. Gives the right
+    /// to make an instance if a further one would have a worker, or if the others are full.
     pub(super) fn find(self: &Arc<Self>) -> (Admission, Option<Making>) {
         let mut waiting = self.waiting.lock();
         let (place, wants) = if waiting.is_empty() { self.place() } else { (None, true) };

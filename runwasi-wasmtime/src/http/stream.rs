@@ -1,11 +1,11 @@
 //! One stream of HTTP/2: a member of the container's group, until its response is on its way.
 //!
-//! A client gives each stream a window of its own. For a piece of a body without a window hyper waits
-//! and polls the body no more, and the socket takes the frames of other streams meanwhile. So the
-//! body notes each piece that it hands out. A piece that finds no room within `idle-timeout` ends its
-//! stream: the drop resets it. Other streams of the connection go on. Room is missing without a
-//! window, and where the connection is too slow for all its streams. What hyper has taken of a piece
-//! is bounded by the deadlines of the connection.
+//! A client gives each stream a window of its own. For a piece of a body without a window hyper
+//! waits and polls the body no more, and the socket takes the frames of other streams meanwhile. So
+//! the body notes each piece that it hands out. A piece that finds no room within `idle-timeout`
+//! ends its stream: the drop resets it. Other streams of the connection go on. Room is missing
+//! without a window, and where the connection is too slow for all its streams. What hyper has taken
+//! of a piece is bounded by the deadlines of the connection.
 
 use std::{
     cell::Cell,
@@ -21,7 +21,8 @@ use super::instances::Spawner;
 
 tokio::task_local! {
     /// When the body of this stream handed out the piece that waits for a window.
-    // Of the task: hyper polls the body within the stream, and passes no value from one to the other.
+    // Of the task: hyper polls the body within the stream, and passes no value from one to the
+    // other.
     static WAITS_SINCE: Cell<Option<Instant>>;
 }
 

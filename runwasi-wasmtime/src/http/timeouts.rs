@@ -13,8 +13,8 @@
 //!
 //! A connection begins in `Head`: a client that connects is expected to send a request. HTTP/2 has
 //! no `Head` after its first request, since its frames come at any time. A client that does not
-//! take what is written to it is dropped after `idle-timeout`, whatever the state. One of HTTP/2 may
-//! also give no window, which ends the stream alone (`stream`).
+//! take what is written to it is dropped after `idle-timeout`, whatever the state. One of HTTP/2
+//! may also give no window, which ends the stream alone (`stream`).
 
 use std::{
     mem,
@@ -115,8 +115,8 @@ impl Activity {
         }
     }
 
-    /// Takes note of a write: `taken` if the system had room for bytes of it. Returns `true` if that
-    /// ends a stall.
+    /// Takes note of a write: `taken` if the system had room for bytes of it. Returns `true` if
+    /// that ends a stall.
     pub(super) fn wrote(&self, taken: bool) -> bool {
         let mut state = self.state();
         if taken {
@@ -166,8 +166,8 @@ impl Activity {
         }
     }
 
-    /// Takes note of the body of a request, until what is returned is complete or dropped. Of HTTP/1
-    /// it may be `kept_back` until it is asked for.
+    /// Takes note of the body of a request, until what is returned is complete or dropped. Of
+    /// HTTP/1 it may be `kept_back` until it is asked for.
     pub(super) fn body_arrives(self: &Arc<Self>, kept_back: bool) -> Arriving {
         let mut state = self.state();
         state.arriving += 1;
@@ -199,7 +199,8 @@ impl Activity {
     }
 
     /// Takes note that a connection ends which could have taken another request. Of HTTP/1 the last
-    /// one has arrived wholly then: hyper reads the rest of its body, or ends the connection itself.
+    /// one has arrived wholly then: hyper reads the rest of its body, or ends the connection
+    /// itself.
     pub(super) fn ends_between_requests(&self) {
         let mut state = self.state();
         state.given_up &= state.http2 || state.doing != Doing::Idle;

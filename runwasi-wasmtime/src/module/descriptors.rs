@@ -198,7 +198,8 @@ fn change(file: &File, flags: i32) -> io::Result<i32> {
     Ok(flags)
 }
 
-/// The open file of a descriptor. Absent for a directory and for a standard stream, also by its name.
+/// The open file of a descriptor. Absent for a directory and for a standard stream, also by its
+/// name.
 fn file(guest: &mut Guest, fd: i32) -> wasmtime::Result<Option<Arc<File>>> {
     if guest.files.stream(fd).is_some() {
         return Ok(None);

@@ -1,8 +1,8 @@
 //! Requests that can be sent a second time, over another connection.
 //!
-//! A server may close an idle connection at any moment, also after a request was written to it. Such
-//! a request is repeated if its method changes nothing (RFC 9110, 9.2.2) and its body has given no
-//! bytes yet.
+//! A server may close an idle connection at any moment, also after a request was written to it.
+//! Such a request is repeated if its method changes nothing (RFC 9110, 9.2.2) and its body has
+//! given no bytes yet.
 
 use std::{
     mem,

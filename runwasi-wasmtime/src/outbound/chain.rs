@@ -1,11 +1,11 @@
 //! Certificates that a server sends beside its own, thinned before webpki looks for a path from the
 //! server's certificate to a root.
 //!
-//! The time of that search has no bound that suits a worker: it is one poll, which neither a kill nor
-//! the turn of another guest interrupts, and the server decides what it sends. So webpki gets those
-//! certificates alone that may be on a path by their names: one of each name, and few alternatives,
-//! for an authority that another one has signed, too. Each order that is left may cost a signature
-//! for each of its certificates, a millisecond with P-384.
+//! The time of that search has no bound that suits a worker: it is one poll, which neither a kill
+//! nor the turn of another guest interrupts, and the server decides what it sends. So webpki gets
+//! those certificates alone that may be on a path by their names: one of each name, and few
+//! alternatives, for an authority that another one has signed, too. Each order that is left may
+//! cost a signature for each of its certificates, a millisecond with P-384.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Addresses that lookups of listed names have returned, each with its allowed port. Their number is
-//! bounded: those that were returned longest ago are forgotten first.
+//! Addresses that lookups of listed names have returned, each with its allowed port. Their number
+//! is bounded: those that were returned longest ago are forgotten first.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,5 +1,5 @@
-//! Sockets that a listener may accept without a call of its guest, and so without a count of what the
-//! guest has open.
+//! Sockets that a listener may accept without a call of its guest, and so without a count of what
+//! the guest has open.
 //!
 //! ```text
 //!   count ─▶ what the process and its container may still open
@@ -106,7 +106,8 @@ impl Room {
     /// Waits for room and takes it.
     pub(super) async fn taken(&self) -> bool {
         while !descriptors::left_for_guests() || !self.take() {
-            // Descriptors are closed by other stores, and by the host: nothing notifies of them all.
+            // Descriptors are closed by other stores, and by the host: nothing notifies of them
+            // all.
             sleep(LOOK).await;
         }
         true

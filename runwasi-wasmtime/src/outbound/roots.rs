@@ -6,8 +6,8 @@
 //! | [`BUNDLES`] | the first file that is there |
 //!
 //! Guest and image control these files. So they are opened inside the guest's file system, must be
-//! regular files, and are limited in size. One that is named and unfit is an error, never a reason to
-//! trust others.
+//! regular files, and are limited in size. One that is named and unfit is an error, never a reason
+//! to trust others.
 
 use std::{
     io::ErrorKind,

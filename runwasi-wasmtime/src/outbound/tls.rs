@@ -1,9 +1,9 @@
-//! Trust of outgoing HTTPS: the container's own root certificates ([`roots`]), read once at its first
-//! request that needs them.
+//! Trust of outgoing HTTPS: the container's own root certificates ([`roots`]), read once at its
+//! first request that needs them.
 //!
-//! Without any, those of the system this process runs on, as OpenSSL finds them. `SSL_CERT_FILE` and
-//! `SSL_CERT_DIR` of this process name others. They are read once for all containers, and a change of
-//! them needs a restart.
+//! Without any, those of the system this process runs on, as OpenSSL finds them. `SSL_CERT_FILE`
+//! and `SSL_CERT_DIR` of this process name others. They are read once for all containers, and a
+//! change of them needs a restart.
 
 use std::sync::{Arc, Weak};
 
@@ -34,8 +34,8 @@ pub(super) struct Trust {
     // Weak: the file systems go with the container's last process.
     rootfs: Weak<Rootfs>,
     memory: Arc<Memory>,
-    /// Absent inside if the container has no certificates. An error is kept, too: a guest could have
-    /// the files read again and again.
+    /// Absent inside if the container has no certificates. An error is kept, too: a guest could
+    /// have the files read again and again.
     own: OnceCell<Result<Option<Arc<ClientConfig>>, String>>,
     /// With the system's root certificates, for a container without any.
     systems: OnceCell<Arc<ClientConfig>>,

@@ -119,8 +119,8 @@ fn look(directory: impl AsFd, raw: &RawDirEntry<'_>) -> io::Result<Option<Entry>
     let (kind, device, inode) = match seen {
         Ok(seen) => (FileType::from_raw_mode(seen.st_mode), seen.st_dev, seen.st_ino),
         Err(Errno::NOENT) => return Ok(None),
-        // Listed all the same, as by `readdir(3)`: the place of a mount without its server, or a file
-        // in a directory that may be read and not searched.
+        // Listed all the same, as by `readdir(3)`: the place of a mount without its server, or a
+        // file in a directory that may be read and not searched.
         Err(_) => (raw.file_type(), fstat(&directory)?.st_dev, raw.ino()),
     };
     let identity = identity(device, inode);

@@ -1,7 +1,7 @@
 //! Errors of the kernel in all versions of WASI, each under its own name.
 //!
-//! wasmtime-wasi knows 25 of them, and makes all others `EIO`: a read-only file system, a rename from
-//! one mount to another, a quota.
+//! wasmtime-wasi knows 25 of them, and makes all others `EIO`: a read-only file system, a rename
+//! from one mount to another, a quota.
 
 use std::io;
 

@@ -71,8 +71,8 @@ pub(crate) struct Data {
 struct Bucket {
     // No hash table: it is moved in one piece when it grows.
     entries: BTreeMap<Arc<str>, (u64, Value)>,
-    /// The keys by their numbers. A cursor of `list-keys` is a number, so that a guest that sets and
-    /// deletes entries meanwhile misses no other, and no page is looked for from the begin.
+    /// The keys by their numbers. A cursor of `list-keys` is a number, so that a guest that sets
+    /// and deletes entries meanwhile misses no other, and no page is looked for from the begin.
     keys: BTreeMap<u64, Arc<str>>,
     /// Number of the last new entry.
     last: u64,

@@ -1,5 +1,5 @@
-//! Calls with a path, for all versions of WASI: [`runwasi_core::paths`] with the rights of a guest's
-//! directories.
+//! Calls with a path, for all versions of WASI: [`runwasi_core::paths`] with the rights of a
+//! guest's directories.
 
 use std::{fs::File, io};
 

@@ -1,5 +1,5 @@
-//! Writes of a stream to a file, of both versions of components: at a position that follows them, or
-//! at the end of the file.
+//! Writes of a stream to a file, of both versions of components: at a position that follows them,
+//! or at the end of the file.
 //!
 //! Overlayfs of Linux 5.10 to 6.7 ignores `RWF_APPEND`, and writes at the given offset instead: at
 //! the begin of the file. It obeys the flag `O_APPEND` of an open file. A descriptor of a component

@@ -102,8 +102,8 @@ impl Standard {
         input.try_read(bytes)
     }
 
-    /// Writes bytes and returns their number: if it `waits`, all up to the first error, else those for
-    /// which there is room.
+    /// Writes bytes and returns their number: if it `waits`, all up to the first error, else those
+    /// for which there is room.
     pub(crate) async fn write(&self, bytes: &[u8], waits: bool) -> io::Result<usize> {
         let Self::Output(Stdout { output, .. }) = self else { return Err(bad()) };
         if waits { output.write(bytes).await } else { output.try_write(bytes) }

@@ -1,5 +1,5 @@
-//! Syncs of files, for all versions of WASI: `fsync(2)` and `fdatasync(2)`, or what replaces them in a
-//! root file system that ignores both ([`Upper`]).
+//! Syncs of files, for all versions of WASI: `fsync(2)` and `fdatasync(2)`, or what replaces them
+//! in a root file system that ignores both ([`Upper`]).
 
 use std::{io, path::Path, sync::Arc};
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Bed, Duration, Result, SIGKILL};
+use super::{Duration, Fixture, Result, SIGKILL};
 
 /// Longer than a test.
 const FOR_EVER: Duration = Duration::from_secs(100);
@@ -73,29 +73,29 @@ const WAITER: &str = r#"(component $typeN
 
 #[tokio::test]
 async fn calls_that_wait_take_stacks_of_the_container_and_give_them_back() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let few = waiting_in(6, SHORT);
     for round in 0..4 {
-        let ran = bed.run(&["/few"], &[("/few", &few)]).await?;
+        let ran = fixture.run(&["/few"], &[("/few", &few)]).await?;
         assert_eq!(ran.status, 0, "round {round}: {}", ran.stderr);
     }
     // Eight stacks are the share, and eighteen those of the engine.
-    let ran = bed.run(&["/many"], &[("/many", &waiting_in(14, FOR_EVER))]).await?;
+    let ran = fixture.run(&["/many"], &[("/many", &waiting_in(14, FOR_EVER))]).await?;
     assert_eq!(ran.status, 134);
     for part in ["instance slots", "8 of one container", "engine.container-stacks raises"] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
-    assert_eq!(bed.run(&["/few"], &[("/few", &few)]).await?.status, 0);
+    assert_eq!(fixture.run(&["/few"], &[("/few", &few)]).await?.status, 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn stacks_of_calls_that_wait_count_against_the_memory_limit() -> Result {
-    let bed = Bed::new(10).await?;
-    let bundle = || bed.harness.bundle("c", &["/c"]).file("/c", waiting_in(6, SHORT));
+    let fixture = Fixture::new(10).await?;
+    let bundle = || fixture.harness.bundle("c", &["/c"]).file("/c", waiting_in(6, SHORT));
     // One and five further ones of 512 KiB.
-    assert_eq!(bed.run_bundle(bundle().memory_limit(4 << 20)).await?.status, 0);
-    let ran = bed.run_bundle(bundle().memory_limit(2 << 20)).await?;
+    assert_eq!(fixture.run_bundle(bundle().memory_limit(4 << 20)).await?.status, 0);
+    let ran = fixture.run_bundle(bundle().memory_limit(2 << 20)).await?;
     assert_eq!(ran.status, 137, "{}", ran.stderr);
     assert!(ran.stderr.contains("out of memory"), "{}", ran.stderr);
     Ok(())
@@ -103,51 +103,52 @@ async fn stacks_of_calls_that_wait_count_against_the_memory_limit() -> Result {
 
 #[tokio::test]
 async fn calls_that_wait_leave_stacks_to_other_containers() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let text = waiting_in(8, FOR_EVER);
     for id in ["a", "b"] {
-        let bundle = bed.harness.bundle(id, &["/c"]).file("/c", &text).write()?;
-        bed.client.create(id, &bundle, &Default::default(), &[]).await?;
-        bed.client.start(id).await?;
+        let bundle = fixture.harness.bundle(id, &["/c"]).file("/c", &text).write()?;
+        fixture.client.create(id, &bundle, &Default::default(), &[]).await?;
+        fixture.client.start(id).await?;
     }
     // Eight of ten are the first one's, so the second one ends.
-    assert_eq!(tokio::time::timeout(FOR_EVER / 5, bed.client.wait("b")).await??, 134);
-    assert_eq!(bed.client.state("a").await?.status, "RUNNING");
-    let ran = bed.run(&["/few"], &[("/few", &waiting_in(1, SHORT))]).await?;
+    assert_eq!(tokio::time::timeout(FOR_EVER / 5, fixture.client.wait("b")).await??, 134);
+    assert_eq!(fixture.client.state("a").await?.status, "RUNNING");
+    let ran = fixture.run(&["/few"], &[("/few", &waiting_in(1, SHORT))]).await?;
     assert_eq!(ran.status, 0, "{}", ran.stderr);
-    bed.client.kill("a", SIGKILL).await?;
-    assert_eq!(bed.client.wait("a").await?, 137);
+    fixture.client.kill("a", SIGKILL).await?;
+    assert_eq!(fixture.client.wait("a").await?, 137);
     Ok(())
 }
 
 #[tokio::test]
 async fn stacks_that_are_kept_after_calls_leave_stacks_to_other_containers() -> Result {
-    let bed = Bed::new(8).await?;
+    let fixture = Fixture::new(8).await?;
     // Four stacks at once, of which it has two after a moment, and wasmtime keeps the others.
     let text = waiting(&[FOR_EVER, SHORT, SHORT]);
-    let bundle = bed.harness.bundle("a", &["/c"]).file("/c", &text).write()?;
-    bed.client.create("a", &bundle, &Default::default(), &[]).await?;
-    bed.client.start("a").await?;
+    let bundle = fixture.harness.bundle("a", &["/c"]).file("/c", &text).write()?;
+    fixture.client.create("a", &bundle, &Default::default(), &[]).await?;
+    fixture.client.start("a").await?;
     // Six processes are the share.
     for n in 0..5 {
         let exec = format!("e{n}");
         let spec = r#"{"user":{"uid":0,"gid":0},"args":["/c"],"cwd":"/"}"#;
-        bed.client.exec("a", &exec, spec, &Default::default()).await?;
+        fixture.client.exec("a", &exec, spec, &Default::default()).await?;
         // Refused, or ended later, if the share is used up.
-        drop(bed.client.start(("a", exec.as_str())).await);
+        drop(fixture.client.start(("a", exec.as_str())).await);
         tokio::time::sleep(3 * SHORT).await;
     }
     // What the first one leaves are two processes with two stacks each.
     for id in ["b", "c"] {
-        let bundle = bed.harness.bundle(id, &["/c"]).file("/c", waiting_in(1, FOR_EVER)).write()?;
-        bed.client.create(id, &bundle, &Default::default(), &[]).await?;
-        bed.client.start(id).await?;
+        let bundle =
+            fixture.harness.bundle(id, &["/c"]).file("/c", waiting_in(1, FOR_EVER)).write()?;
+        fixture.client.create(id, &bundle, &Default::default(), &[]).await?;
+        fixture.client.start(id).await?;
     }
     tokio::time::sleep(5 * SHORT).await;
     for id in ["a", "b", "c"] {
-        assert_eq!(bed.client.state(id).await?.status, "RUNNING", "{id}");
-        bed.client.kill(id, SIGKILL).await?;
-        bed.client.wait(id).await?;
+        assert_eq!(fixture.client.state(id).await?.status, "RUNNING", "{id}");
+        fixture.client.kill(id, SIGKILL).await?;
+        fixture.client.wait(id).await?;
     }
     Ok(())
 }

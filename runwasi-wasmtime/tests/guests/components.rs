@@ -1,4 +1,5 @@
-//! Components on the real engine: commands of both previews and named functions. Part of `guests.rs`.
+//! Components on the real engine: commands of both previews and named functions. Part of
+//! `guests.rs`.
 
 use std::{fs, io::Read, os::unix::fs::OpenOptionsExt, time::Duration};
 
@@ -15,7 +16,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wit_component::ComponentEncoder;
 
-use super::{Bed, Result, SIGKILL, SPIN, TRAP, printing};
+use super::{Fixture, Result, SIGKILL, SPIN, TRAP, printing};
 
 /// The component that a toolchain makes of a command with preview 1.
 pub(crate) fn command(module: &str) -> Result<Vec<u8>> {
@@ -92,9 +93,9 @@ const POLLS: &str = r#"(component
 
 #[tokio::test]
 async fn a_poll_has_so_many_pollables_and_one_more_is_a_trap_that_says_so() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let run = async |count: &str| {
-        bed.run(&["/c#go"], &[("/c", POLLS.replace("COUNT", count).as_str())]).await
+        fixture.run(&["/c#go"], &[("/c", POLLS.replace("COUNT", count).as_str())]).await
     };
     let ran = run("10000").await?;
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
@@ -106,10 +107,10 @@ async fn a_poll_has_so_many_pollables_and_one_more_is_a_trap_that_says_so() -> R
 
 #[tokio::test]
 async fn stream_of_a_file_is_read_at_once() -> Result {
-    let bed = Bed::new(10).await?;
-    let bundle = bed.harness.bundle("c", &["/c.wat#go"]);
+    let fixture = Fixture::new(10).await?;
+    let bundle = fixture.harness.bundle("c", &["/c.wat#go"]);
     let bundle = bundle.file("/c.wat", include_str!("stream.wat")).file("/f", "hello");
-    let ran = bed.run_bundle(bundle).await?;
+    let ran = fixture.run_bundle(bundle).await?;
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
     Ok(())
 }
@@ -118,19 +119,19 @@ async fn stream_of_a_file_is_read_at_once() -> Result {
 #[tokio::test]
 async fn output_that_a_stream_has_accepted_is_written_before_the_end() -> Result {
     const PIPE: u64 = 64 << 10;
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     for last in ["", "(call $drop (local.get $out))"] {
         let guest = include_str!("output.wat").replace("LAST", last);
-        let bundle = bed.harness.bundle("c", &["/c#go"]).file("/c", guest).write()?;
+        let bundle = fixture.harness.bundle("c", &["/c#go"]).file("/c", guest).write()?;
         // Of the run before. None is there at first.
-        let _ = fs::remove_dir_all(bed.harness.directory().join("fifo"));
-        let pipes = bed.harness.pipes("c")?;
+        let _ = fs::remove_dir_all(fixture.harness.directory().join("fifo"));
+        let pipes = fixture.harness.pipes("c")?;
         let mut options = fs::File::options();
         let reader = options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
         let mut stdout = reader.open(&pipes.paths.stdout)?;
         let stderr = pipes.read_stderr();
-        bed.client.create("c", &bundle, &pipes.paths, &[]).await?;
-        bed.client.start("c").await?;
+        fixture.client.create("c", &bundle, &pipes.paths, &[]).await?;
+        fixture.client.start("c").await?;
         let full = async {
             while ioctl_fionread(&stdout)? < PIPE {
                 sleep(Duration::from_millis(1)).await;
@@ -143,8 +144,8 @@ async fn output_that_a_stream_has_accepted_is_written_before_the_end() -> Result
             let mut bytes = Vec::new();
             stdout.read_to_end(&mut bytes).map(|_| bytes.len() as u64)
         });
-        let status = bed.client.wait("c").await?;
-        bed.client.delete("c").await?;
+        let status = fixture.client.wait("c").await?;
+        fixture.client.delete("c").await?;
         fs::remove_dir_all(bundle)?;
         let stderr = stderr.await??;
         assert_eq!((status, String::from_utf8_lossy(&stderr).as_ref()), (0, ""), "{last}");
@@ -155,21 +156,21 @@ async fn output_that_a_stream_has_accepted_is_written_before_the_end() -> Result
 
 #[tokio::test]
 async fn a_p2_command_prints_and_ends() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let bundle =
-        bed.harness.bundle("c", &["/c.wasm"]).file("/c.wasm", command(&printing("component"))?);
-    let ran = bed.run_bundle(bundle).await?;
+        fixture.harness.bundle("c", &["/c.wasm"]).file("/c.wasm", command(&printing("component"))?);
+    let ran = fixture.run_bundle(bundle).await?;
     assert_eq!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()), (0, "component", ""));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_p2_commands_exit_code_trap_and_kill_are_its_status() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let exits = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
         (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const 42))))"#;
     let run = async |module: &str| -> Result<_> {
-        bed.run_bundle(bed.harness.bundle("c", &["/c"]).file("/c", command(module)?)).await
+        fixture.run_bundle(fixture.harness.bundle("c", &["/c"]).file("/c", command(module)?)).await
     };
     // The adapter of this version passes on whether it was an error, no more.
     assert_eq!(run(exits).await?.status, 1);
@@ -178,28 +179,32 @@ async fn a_p2_commands_exit_code_trap_and_kill_are_its_status() -> Result {
     assert_eq!(trapped.status, 134);
     assert!(trapped.stderr.contains("unreachable"), "{}", trapped.stderr);
     let spinner = command(&SPIN.replacen("(module", "(module (memory (export \"memory\") 1)", 1))?;
-    let bundle = bed.harness.bundle("s", &["/s"]).file("/s", spinner).write()?;
-    bed.client.create("s", &bundle, &Default::default(), &[]).await?;
-    bed.client.start("s").await?;
-    bed.client.kill("s", SIGKILL).await?;
-    assert_eq!(bed.client.wait("s").await?, 137);
+    let bundle = fixture.harness.bundle("s", &["/s"]).file("/s", spinner).write()?;
+    fixture.client.create("s", &bundle, &Default::default(), &[]).await?;
+    fixture.client.start("s").await?;
+    fixture.client.kill("s", SIGKILL).await?;
+    assert_eq!(fixture.client.wait("s").await?, 137);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_p3_command_runs_and_its_result_is_its_status() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     for status in [0, 1] {
-        assert_eq!(bed.run(&["/p3"], &[("/p3", &p3_command(status))]).await?.status, status);
+        assert_eq!(fixture.run(&["/p3"], &[("/p3", &p3_command(status))]).await?.status, status);
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_function_of_a_component_is_called_by_its_name() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     for (program, status) in [("/lib#fail", 1), ("/lib#trap", 134)] {
-        assert_eq!(bed.run(&[program], &[("/lib", LIBRARY)]).await?.status, status, "{program}");
+        assert_eq!(
+            fixture.run(&[program], &[("/lib", LIBRARY)]).await?.status,
+            status,
+            "{program}"
+        );
     }
     for (program, reason) in [
         ("/lib#takes", "takes parameters"),
@@ -207,7 +212,7 @@ async fn a_function_of_a_component_is_called_by_its_name() -> Result {
         ("/lib#none", "test:lib/api#fail"),
         ("/lib", "exports neither wasi:cli/run nor a wasi:http handler"),
     ] {
-        let error = bed.refused(&[program], &[("/lib", LIBRARY)]).await?;
+        let error = fixture.refused(&[program], &[("/lib", LIBRARY)]).await?;
         assert!(error.message.contains(reason), "{program}: {error}");
     }
     Ok(())
@@ -215,11 +220,11 @@ async fn a_function_of_a_component_is_called_by_its_name() -> Result {
 
 #[tokio::test]
 async fn component_with_an_unknown_import_is_refused_with_its_name() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let component = r#"(component (import "my:own/thing@1.0.0" (instance (export "f" (func))))
         (core module $m (func (export "go"))) (core instance $i (instantiate $m))
         (func (export "go") (canon lift (core func $i "go"))))"#;
-    let error = bed.refused(&["/c#go"], &[("/c", component)]).await?;
+    let error = fixture.refused(&["/c#go"], &[("/c", component)]).await?;
     assert!(error.message.contains("/c") && error.message.contains("my:own/thing"), "{error}");
     Ok(())
 }
@@ -228,9 +233,9 @@ async fn component_with_an_unknown_import_is_refused_with_its_name() -> Result {
 async fn compiled_components_are_kept() -> Result {
     let cache = std::sync::Arc::new(tempfile::tempdir()?);
     for _ in 0..2 {
-        let bed = Bed::with_cache(10, cache.clone()).await?;
-        assert_eq!(bed.run(&["/p3"], &[("/p3", &p3_command(0))]).await?.status, 0);
-        assert_eq!(bed.cached()?.len(), 1);
+        let fixture = Fixture::with_cache(10, cache.clone()).await?;
+        assert_eq!(fixture.run(&["/p3"], &[("/p3", &p3_command(0))]).await?.status, 0);
+        assert_eq!(fixture.cached()?.len(), 1);
     }
     Ok(())
 }

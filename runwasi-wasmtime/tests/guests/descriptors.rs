@@ -1,6 +1,6 @@
 //! Descriptors of preview 1, whose files are opened by ourselves. Part of `guests.rs`.
 
-use super::{Bed, Result, sleep::status_with_idle_stdin};
+use super::{Fixture, Result, sleep::status_with_idle_stdin};
 
 /// Checks one step after the other; its exit status is the number of the first that fails.
 const STEPS: &str = r#"(module
@@ -83,11 +83,11 @@ const STEPS: &str = r#"(module
 
 #[tokio::test]
 async fn descriptors_name_their_files_through_closing_and_renumbering() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let unstable = STEPS.replace("wasi_snapshot_preview1", "wasi_unstable");
     for module in [STEPS, &unstable] {
         let files = [("/m", module), ("/x", "outer"), ("/d/inner", "inner")];
-        let ran = bed.run(&["/m"], &files).await?;
+        let ran = fixture.run(&["/m"], &files).await?;
         assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
     }
     Ok(())
@@ -133,11 +133,11 @@ const COMMON: &str = r#"
 
 /// Runs a guest of these steps in a container with a file, a directory, and an idle stdin.
 async fn run_steps(steps: &str) -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let module = format!("(module {COMMON} {steps})");
-    let bundle = bed.harness.bundle("c", &["/m"]).file("/m", module);
+    let bundle = fixture.harness.bundle("c", &["/m"]).file("/m", module);
     let bundle = bundle.file("/x", "....").file("/d/inner", "inner").devices();
-    assert_eq!(status_with_idle_stdin(&bed, bundle).await?, (0, String::new()));
+    assert_eq!(status_with_idle_stdin(&fixture, bundle).await?, (0, String::new()));
     Ok(())
 }
 
@@ -404,7 +404,7 @@ async fn call_reads_or_writes_the_bytes_of_all_its_vectors() -> Result {
 /// As the specification has it, whichever function the call meets.
 #[tokio::test]
 async fn pointer_that_is_not_aligned_is_a_trap() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     for call in [
         "(call $read (i32.const 1) (i32.const 9) (i32.const 1) (i32.const 16))",
         "(call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 17))",
@@ -418,7 +418,7 @@ async fn pointer_that_is_not_aligned_is_a_trap() -> Result {
           (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 2))",
     ] {
         let module = format!(r#"(module {COMMON} (func (export "_start") (drop {call})))"#);
-        let ran = bed.run(&["/m"], &[("/m", &module), ("/d/inner", "inner")]).await?;
+        let ran = fixture.run(&["/m"], &[("/m", &module), ("/d/inner", "inner")]).await?;
         assert_eq!(ran.status, 134, "{call}");
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use tokio::net::unix::pipe;
 
-use super::{Bed, Duration, Result, SIGKILL, TaskClient, fs};
+use super::{Duration, Fixture, Result, SIGKILL, TaskClient, fs};
 
 const SIGTERM: u32 = 15;
 
@@ -24,21 +24,21 @@ async fn ends(client: &TaskClient, id: &str) -> Result<u32> {
 
 #[tokio::test]
 async fn a_module_whose_start_function_never_ends_is_running_and_can_be_killed() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let module = r#"(module (func $s (loop (br 0))) (start $s) (func (export "_start")))"#;
-    let bundle = bed.harness.bundle("c", &["/m"]).file("/m", module).write()?;
-    bed.client.create("c", &bundle, &Default::default(), &[]).await?;
-    soon(bed.client.start("c")).await??;
-    assert_eq!(bed.client.state("c").await?.status, "RUNNING");
-    bed.client.kill("c", SIGKILL).await?;
-    assert_eq!(soon(bed.client.wait("c")).await??, 137);
-    bed.client.delete("c").await?;
+    let bundle = fixture.harness.bundle("c", &["/m"]).file("/m", module).write()?;
+    fixture.client.create("c", &bundle, &Default::default(), &[]).await?;
+    soon(fixture.client.start("c")).await??;
+    assert_eq!(fixture.client.state("c").await?.status, "RUNNING");
+    fixture.client.kill("c", SIGKILL).await?;
+    assert_eq!(soon(fixture.client.wait("c")).await??, 137);
+    fixture.client.delete("c").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn trap_of_a_guest_with_unread_stderr_is_134() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     // As much as a pipe holds, to the byte: the story of the trap finds no room.
     let module = r#"(module
         (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -52,18 +52,18 @@ async fn trap_of_a_guest_with_unread_stderr_is_134() -> Result {
                 (local.set $left (i32.sub (local.get $left) (i32.load (i32.const 8))))
                 (br_if $more (local.get $left)))
             unreachable))"#;
-    let bundle = bed.harness.bundle("c", &["/m"]).file("/m", module).write()?;
-    let pipes = bed.harness.pipes("c")?;
+    let bundle = fixture.harness.bundle("c", &["/m"]).file("/m", module).write()?;
+    let pipes = fixture.harness.pipes("c")?;
     let _stderr = idle_reader(&pipes.paths.stderr)?;
-    bed.client.create("c", &bundle, &pipes.paths, &[]).await?;
-    assert_eq!(ends(&bed.client, "c").await?, 134);
-    bed.client.delete("c").await?;
+    fixture.client.create("c", &bundle, &pipes.paths, &[]).await?;
+    assert_eq!(ends(&fixture.client, "c").await?, 134);
+    fixture.client.delete("c").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_signal_while_the_exit_waits_for_its_reader_does_not_change_the_status() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     let module = r#"(module
         (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -75,17 +75,18 @@ async fn a_signal_while_the_exit_waits_for_its_reader_does_not_change_the_status
             (call $exit (i32.const 3))))"#;
     for signal in [SIGTERM, SIGKILL] {
         let id = format!("c{signal}");
-        let bundle = bed.harness.bundle(&id, &["/m"]).file("/m", module).write()?;
-        let pipes = bed.harness.pipes(&id)?;
+        let bundle = fixture.harness.bundle(&id, &["/m"]).file("/m", module).write()?;
+        let pipes = fixture.harness.pipes(&id)?;
         let stdout = idle_reader(&pipes.paths.stdout)?;
-        bed.client.create(&id, &bundle, &pipes.paths, &[]).await?;
-        soon(bed.client.start(&id)).await??;
+        fixture.client.create(&id, &bundle, &pipes.paths, &[]).await?;
+        soon(fixture.client.start(&id)).await??;
         first_byte(&stdout).await?;
-        let waited = tokio::time::timeout(Duration::from_millis(300), bed.client.wait(&id)).await;
+        let waited =
+            tokio::time::timeout(Duration::from_millis(300), fixture.client.wait(&id)).await;
         assert!(waited.is_err(), "the exit did not wait for the reader: {waited:?}");
-        bed.client.kill(&id, signal).await?;
-        assert_eq!(soon(bed.client.wait(&id)).await??, 3, "signal {signal}");
-        bed.client.delete(&id).await?;
+        fixture.client.kill(&id, signal).await?;
+        assert_eq!(soon(fixture.client.wait(&id)).await??, 3, "signal {signal}");
+        fixture.client.delete(&id).await?;
     }
     Ok(())
 }
@@ -100,7 +101,7 @@ async fn first_byte(pipe: &pipe::Receiver) -> Result {
 
 #[tokio::test]
 async fn modules_with_several_tables_and_memories_and_large_tables_run() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     // Each ends with 7 by way of what is unusual about it.
     for (what, body) in [
         (
@@ -124,7 +125,7 @@ async fn modules_with_several_tables_and_memories_and_large_tables_run() -> Resu
             r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
                 (func $seven (call $exit (i32.const 7))) {body})"#
         );
-        let ran = bed
+        let ran = fixture
             .run(&["/m"], &[("/m", &module)])
             .await
             .map_err(|error| format!("{what}: {error}"))?;
@@ -135,13 +136,13 @@ async fn modules_with_several_tables_and_memories_and_large_tables_run() -> Resu
 
 #[tokio::test]
 async fn a_huge_file_that_is_not_wasm_is_refused_unread() -> Result {
-    let bed = Bed::new(10).await?;
-    let bundle = bed.harness.bundle("c", &["/huge"]).write()?;
+    let fixture = Fixture::new(10).await?;
+    let bundle = fixture.harness.bundle("c", &["/huge"]).write()?;
     // Sparse: costs its reader half a gigabyte, and the disk nothing.
     fs::File::create(bundle.join("rootfs/huge"))?.set_len(500 << 20)?;
     let (before, read) = (peak_memory()?, bytes_read()?);
     let error =
-        bed.client.create("c", &bundle, &Default::default(), &[]).await.expect_err("created");
+        fixture.client.create("c", &bundle, &Default::default(), &[]).await.expect_err("created");
     let (grown, read) = (peak_memory()? - before, bytes_read()? - read);
     assert!(error.message.contains("/huge") && error.message.contains("not wasm"), "{error}");
     // Other tests of this process read and use memory, too, but not so much.
@@ -166,7 +167,7 @@ fn peak_memory() -> Result<u64> {
 
 #[tokio::test]
 async fn names_from_an_image_reach_no_error_raw_or_at_full_length() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     // The text format's longest, with an escape sequence that a terminal would obey.
     let (in_text, raw) =
         (format!(r"\1b[31m{}", "x".repeat(99_000)), format!("\u{1b}[31m{}", "x".repeat(99_000)));
@@ -185,7 +186,7 @@ async fn names_from_an_image_reach_no_error_raw_or_at_full_length() -> Result {
         ("function", &function, &exported, "export"),
         ("path", &path, &exported, "[31mxxx"),
     ] {
-        let error = bed.refused(&[program], &[("/m", module)]).await?;
+        let error = fixture.refused(&[program], &[("/m", module)]).await?;
         assert!(error.message.len() < 8 << 10, "{what}: {} bytes", error.message.len());
         assert!(!error.message.contains('\u{1b}'), "{what}: {error:?}");
         assert!(error.message.contains(reason), "{what}: {error}");
@@ -200,8 +201,9 @@ const LIMIT: u64 = 64 << 20;
 
 #[tokio::test]
 async fn a_failing_growth_of_a_table_releases_no_memory_of_the_guest() -> Result {
-    let bed = Bed::new(10).await?;
-    // Its size would not fit into 64 bits, so wasmtime reports the failure of a growth that it has not asked about.
+    let fixture = Fixture::new(10).await?;
+    // Its size would not fit into 64 bits, so wasmtime reports the failure of a growth that it has
+    // not asked about.
     let module = r#"(module
         (memory (export "memory") 1)
         (table $t i64 1 funcref)
@@ -212,15 +214,15 @@ async fn a_failing_growth_of_a_table_releases_no_memory_of_the_guest() -> Result
                     (then unreachable))
                 (local.set $i (i32.add (local.get $i) (i32.const 1)))
                 (br_if $more (i32.lt_u (local.get $i) (i32.const 30))))))"#;
-    let bundle = bed.harness.bundle("c", &["/m"]).file("/m", module).memory_limit(LIMIT);
-    let ran = bed.run_bundle(bundle).await?;
+    let bundle = fixture.harness.bundle("c", &["/m"]).file("/m", module).memory_limit(LIMIT);
+    let ran = fixture.run_bundle(bundle).await?;
     assert_eq!(ran.status, 137, "{}", ran.stderr);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_growth_that_no_memory_can_have_fails_in_the_guest_with_a_limit_and_without() -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     for (what, grows) in [
         (
             "memory beyond its maximum",
@@ -250,16 +252,17 @@ async fn a_growth_that_no_memory_can_have_fails_in_the_guest_with_a_limit_and_wi
             r#"(module {grows}
                 (func (export "_start") (if (i32.eqz (call $grow)) (then unreachable))))"#
         );
-        let bundle = || bed.harness.bundle("c", &["/m"]).file("/m", &module);
+        let bundle = || fixture.harness.bundle("c", &["/m"]).file("/m", &module);
         for bundle in [bundle(), bundle().memory_limit(LIMIT)] {
-            let ran = bed.run_bundle(bundle).await?;
+            let ran = fixture.run_bundle(bundle).await?;
             assert_eq!(ran.status, 0, "{what}: {}", ran.stderr);
         }
     }
     Ok(())
 }
 
-/// A start function that yields, since it computes for some hundred milliseconds, and grows beyond [`LIMIT`] then.
+/// A start function that yields, since it computes for some hundred milliseconds, and grows beyond
+/// [`LIMIT`] then.
 const GROWS_LATE: &str = r#"(memory (export "memory") 1)
     (func $s (local $i i32)
         (loop $l
@@ -279,13 +282,13 @@ async fn a_growth_beyond_the_limit_in_a_long_instantiation_is_137_and_an_oom_eve
             (export "go" (func $go)))"#
     );
     for (program, text) in [("/m", module), ("/c#go", component)] {
-        let bed = Bed::new(10).await?;
+        let fixture = Fixture::new(10).await?;
         let file = program.trim_end_matches("#go");
-        let bundle = bed.harness.bundle("c", &[program]).file(file, text).memory_limit(LIMIT);
-        let ran = bed.run_bundle(bundle).await?;
+        let bundle = fixture.harness.bundle("c", &[program]).file(file, text).memory_limit(LIMIT);
+        let ran = fixture.run_bundle(bundle).await?;
         assert_eq!(ran.status, 137, "{program}: {}", ran.stderr);
         assert!(ran.stderr.contains("out of memory"), "{program}: {}", ran.stderr);
-        let events = bed.harness.events().summary();
+        let events = fixture.harness.events().summary();
         let life = ["created c", "started c", "oom c", "exited c 137", "deleted c 137"];
         assert_eq!(events, life, "{program}");
     }

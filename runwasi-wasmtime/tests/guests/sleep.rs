@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use runwasi_core::testing::BundleBuilder;
 
-use super::{Bed, Result, components};
+use super::{Fixture, Result, components};
 
 /// A short sleep, where a timer of whole milliseconds is ten times too long.
 const SLEEP: Duration = Duration::from_micros(100);
@@ -113,26 +113,26 @@ async fn native() -> Result<Duration> {
     Ok(tokio::task::spawn_blocking(timed).await?)
 }
 
-async fn status(bed: &Bed, guest: Vec<u8>) -> Result<(u32, String)> {
-    let bundle = bed.harness.bundle("c", &["/sleep"]).file("/sleep", guest);
-    status_with_idle_stdin(bed, bundle).await
+async fn status(fixture: &Fixture, guest: Vec<u8>) -> Result<(u32, String)> {
+    let bundle = fixture.harness.bundle("c", &["/sleep"]).file("/sleep", guest);
+    status_with_idle_stdin(fixture, bundle).await
 }
 
 /// Runs a guest with a stdin that has nothing and does not end. Returns its status and stderr.
 pub(crate) async fn status_with_idle_stdin(
-    bed: &Bed,
+    fixture: &Fixture,
     bundle: BundleBuilder,
 ) -> Result<(u32, String)> {
     let bundle = bundle.write()?;
     // Of the run before. None is there at first.
-    let _ = std::fs::remove_dir_all(bed.harness.directory().join("fifo"));
-    let pipes = bed.harness.pipes("c")?;
+    let _ = std::fs::remove_dir_all(fixture.harness.directory().join("fifo"));
+    let pipes = fixture.harness.pipes("c")?;
     let stdin = pipes.write_stdin()?;
     let (stdout, stderr) = (pipes.read_stdout(), pipes.read_stderr());
-    bed.client.create("c", &bundle, &pipes.paths, &[]).await?;
-    bed.client.start("c").await?;
-    let status = bed.client.wait("c").await?;
-    bed.client.delete("c").await?;
+    fixture.client.create("c", &bundle, &pipes.paths, &[]).await?;
+    fixture.client.start("c").await?;
+    let status = fixture.client.wait("c").await?;
+    fixture.client.delete("c").await?;
     drop(stdin);
     std::fs::remove_dir_all(bundle)?;
     stdout.await??;
@@ -141,10 +141,10 @@ pub(crate) async fn status_with_idle_stdin(
 
 /// Fails if the guest never sleeps as exactly as this process does.
 async fn sleeps_exactly(guest: impl Fn(Duration) -> Result<Vec<u8>>) -> Result {
-    let bed = Bed::new(10).await?;
+    let fixture = Fixture::new(10).await?;
     for _ in 0..ATTEMPTS {
         let most = native().await? * MOST;
-        match status(&bed, guest(most)?).await? {
+        match status(&fixture, guest(most)?).await? {
             (0, _) => return Ok(()),
             late => assert_eq!(late, (1, String::new())),
         }

@@ -60,7 +60,7 @@ pub(crate) fn address() -> SocketAddr {
     (Ipv4Addr::new(127, high, low, NEXT.fetch_add(1, Ordering::Relaxed)), 8080).into()
 }
 
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     pub(crate) harness: Harness,
     pub(crate) client: TaskClient,
 }
@@ -92,7 +92,7 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-impl Bed {
+impl Fixture {
     pub(crate) async fn new() -> Result<Self> {
         Self::in_network(Network::of_process()).await
     }

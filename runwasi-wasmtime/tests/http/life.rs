@@ -11,13 +11,13 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Result,
-    fixture::{APP, Bed, Client, HELLO, P3, SIGKILL, SIGTERM, SOON, Served, address, reply},
+    fixture::{APP, Client, Fixture, HELLO, P3, SIGKILL, SIGTERM, SOON, Served, address, reply},
 };
 
 #[tokio::test]
 async fn a_component_of_p2_answers() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(HELLO).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(HELLO).await?;
     let reply = server.get("/").await?;
     assert_eq!(reply.said(), (200, "Hello from wasm!\n".into()));
     assert!(reply.headers.contains_key("date"), "{reply:?}");
@@ -29,8 +29,8 @@ async fn a_component_of_p2_answers() -> Result {
 #[tokio::test]
 async fn a_server_listens_in_its_own_network_on_port_8080_of_every_address() -> Result {
     let inside = Network::with_process(Entrance::New)?;
-    let bed = Bed::in_network(inside.clone()).await?;
-    let server = bed.start(bed.setup_without_address("c", HELLO)?).await?;
+    let fixture = Fixture::in_network(inside.clone()).await?;
+    let server = fixture.start(fixture.setup_without_address("c", HELLO)?).await?;
     let address = SocketAddr::from(([127, 0, 0, 1], 8080));
     let connect = move || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
     let stream = inside.run(connect)??;
@@ -44,16 +44,17 @@ async fn a_server_listens_in_its_own_network_on_port_8080_of_every_address() -> 
 
 #[tokio::test]
 async fn the_address_is_told_by_a_variable_and_the_annotation_wins() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     let by_variable = address();
-    let setup =
-        bed.setup_without_address("c", HELLO)?.env(&format!("RUNWASI_HTTP_ADDRESS={by_variable}"));
-    let mut server = bed.start(setup).await?;
+    let setup = fixture
+        .setup_without_address("c", HELLO)?
+        .env(&format!("RUNWASI_HTTP_ADDRESS={by_variable}"));
+    let mut server = fixture.start(setup).await?;
     server.address = by_variable;
     assert_eq!(server.get("/").await?.status, 200);
     // The other one has the same variable.
-    let setup = bed.setup("d", HELLO)?.env(&format!("RUNWASI_HTTP_ADDRESS={by_variable}"));
-    let other = bed.start(setup).await?;
+    let setup = fixture.setup("d", HELLO)?.env(&format!("RUNWASI_HTTP_ADDRESS={by_variable}"));
+    let other = fixture.start(setup).await?;
     assert_eq!(other.get("/").await?.status, 200);
     server.stop().await?;
     other.stop().await?;
@@ -62,14 +63,14 @@ async fn the_address_is_told_by_a_variable_and_the_annotation_wins() -> Result {
 
 #[tokio::test]
 async fn a_wrong_setting_is_refused_with_its_key() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (n, (key, value)) in
         [("address", "nowhere"), ("max-requests", "0"), ("header-timeout", "soon")]
             .into_iter()
             .enumerate()
     {
-        let refused = bed.create_refused(
-            bed.setup_without_address(&format!("c{n}"), HELLO)?.annotation(key, value),
+        let refused = fixture.create_refused(
+            fixture.setup_without_address(&format!("c{n}"), HELLO)?.annotation(key, value),
         );
         let refused = refused.await?.to_string();
         assert!(
@@ -77,25 +78,27 @@ async fn a_wrong_setting_is_refused_with_its_key() -> Result {
             "{refused}"
         );
     }
-    let setup = bed.setup_without_address("e", HELLO)?.env("RUNWASI_HTTP_ADDRESS=8080");
-    let refused = bed.create_refused(setup).await?.to_string();
+    let setup = fixture.setup_without_address("e", HELLO)?.env("RUNWASI_HTTP_ADDRESS=8080");
+    let refused = fixture.create_refused(setup).await?.to_string();
     assert!(refused.contains("RUNWASI_HTTP_ADDRESS"), "{refused}");
     Ok(())
 }
 
 #[tokio::test]
 async fn an_address_that_is_taken_fails_the_start_and_is_named() -> Result {
-    let bed = Bed::new().await?;
-    let first = bed.serve(HELLO).await?;
-    let refused = bed
-        .start_refused(bed.setup_without_address("d", HELLO)?.at(first.address))
+    let fixture = Fixture::new().await?;
+    let first = fixture.serve(HELLO).await?;
+    let refused = fixture
+        .start_refused(fixture.setup_without_address("d", HELLO)?.at(first.address))
         .await?
         .to_string();
     assert!(refused.contains(&format!("listen on {}", first.address)), "{refused}");
     assert!(refused.contains("in use"), "{refused}");
     let nowhere = "203.0.113.1:80".parse()?;
-    let refused =
-        bed.start_refused(bed.setup_without_address("e", HELLO)?.at(nowhere)).await?.to_string();
+    let refused = fixture
+        .start_refused(fixture.setup_without_address("e", HELLO)?.at(nowhere))
+        .await?
+        .to_string();
     assert!(refused.contains("listen on 203.0.113.1:80"), "{refused}");
     first.stop().await?;
     Ok(())
@@ -103,11 +106,12 @@ async fn an_address_that_is_taken_fails_the_start_and_is_named() -> Result {
 
 #[tokio::test]
 async fn a_server_that_has_started_listens_and_its_address_is_free_when_it_has_ended() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     let address = address();
     for n in 0..10 {
-        let server =
-            bed.start(bed.setup_without_address(&format!("c{n}"), HELLO)?.at(address)).await?;
+        let server = fixture
+            .start(fixture.setup_without_address(&format!("c{n}"), HELLO)?.at(address))
+            .await?;
         // No second try: the start has said that it runs.
         assert_eq!(server.get("/").await?.status, 200);
         server.stop().await?;
@@ -115,7 +119,8 @@ async fn a_server_that_has_started_listens_and_its_address_is_free_when_it_has_e
     Ok(())
 }
 
-/// A request that is under way when the server is told to end: its status and how many lines it got.
+/// A request that is under way when the server is told to end: its status and how many lines it
+/// got.
 async fn under_way(address: SocketAddr, path: &str) -> Result<(u16, usize)> {
     let reply = Client::connect(address).await?.get(path).await?;
     Ok((reply.status.as_u16(), reply.text().lines().count()))
@@ -123,9 +128,9 @@ async fn under_way(address: SocketAddr, path: &str) -> Result<(u16, usize)> {
 
 #[tokio::test]
 async fn sigterm_lets_requests_finish_and_closes_idle_connections() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let address = server.address;
         let mut idle = Client::connect(address).await?;
         idle.get("/hello").await?;
@@ -159,9 +164,9 @@ async fn sigterm_lets_requests_finish_and_closes_idle_connections() -> Result {
 
 #[tokio::test]
 async fn sigterm_cuts_no_client_in_the_backlog_and_no_request_on_its_way() -> Result {
-    let bed = Bed::new().await?;
-    let setup = bed.setup("c", APP)?.annotation("max-connections", "1");
-    let server = bed.start(setup).await?;
+    let fixture = Fixture::new().await?;
+    let setup = fixture.setup("c", APP)?.annotation("max-connections", "1");
+    let server = fixture.start(setup).await?;
     let address = server.address;
     let mut kept = Client::connect(address).await?;
     kept.get("/hello").await?;
@@ -183,17 +188,19 @@ async fn sigterm_cuts_no_client_in_the_backlog_and_no_request_on_its_way() -> Re
 
 #[tokio::test]
 async fn sigterm_within_a_response_leaves_the_connection_a_further_request() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (guest, slow_body, at_once) in [
         (APP, "/slow-body?chunks=5&ms=200", "1"),
         (P3, "/slow-body?ms=200", "1"),
         (P3, "/slow-body?ms=200", "16"),
     ] {
-        let setup = || Result::Ok(bed.setup("c", guest)?.annotation("concurrent-reuse", at_once));
+        let setup =
+            || Result::Ok(fixture.setup("c", guest)?.annotation("concurrent-reuse", at_once));
         // On a machine that stands still for a while the signal or the request may come too late.
         let mut answered = false;
         for _ in 0..5 {
-            answered = further_request_is_answered(bed.start(setup()?).await?, slow_body).await?;
+            answered =
+                further_request_is_answered(fixture.start(setup()?).await?, slow_body).await?;
             if answered {
                 break;
             }
@@ -224,9 +231,9 @@ async fn further_request_is_answered(server: Served, slow_body: &str) -> Result<
 #[tokio::test]
 async fn sigint_sigquit_and_sigterm_drain_and_others_have_their_default() -> Result {
     const SIGHUP: u32 = 1;
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (signal, status) in [(2, 0), (3, 0), (SIGTERM, 0), (SIGHUP, 128 + SIGHUP)] {
-        let server = bed.serve(HELLO).await?;
+        let server = fixture.serve(HELLO).await?;
         server.kill(signal).await?;
         assert_eq!(timeout(SOON, server.ended()).await??.status, status, "signal {signal}");
     }
@@ -235,9 +242,9 @@ async fn sigint_sigquit_and_sigterm_drain_and_others_have_their_default() -> Res
 
 #[tokio::test]
 async fn sigkill_ends_a_server_at_once_also_while_it_drains() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for polite in [false, true] {
-        let server = bed.serve(APP).await?;
+        let server = fixture.serve(APP).await?;
         let address = server.address;
         let ending = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -261,15 +268,15 @@ async fn sigkill_ends_a_server_at_once_also_while_it_drains() -> Result {
 
 #[tokio::test]
 async fn a_paused_server_answers_when_it_is_resumed() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(APP).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
     let mut client = Client::connect(server.address).await?;
     client.get("/hello").await?;
-    bed.client.pause("c").await?;
+    fixture.client.pause("c").await?;
     let asked = Instant::now();
     let resuming = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        bed.client.resume("c").await
+        fixture.client.resume("c").await
     };
     // On a connection that is there, and on one that is not accepted meanwhile.
     let (old, new, resumed) = tokio::join!(client.get("/hello"), server.get("/hello"), resuming);
@@ -282,8 +289,8 @@ async fn a_paused_server_answers_when_it_is_resumed() -> Result {
 
 #[tokio::test]
 async fn output_of_all_requests_is_the_containers() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.start(bed.setup("c", APP)?.env("GREETING=hi")).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.start(fixture.setup("c", APP)?.env("GREETING=hi")).await?;
     for _ in 0..3 {
         assert_eq!(server.get("/log?secret").await?.text(), "logged\n");
     }
@@ -295,9 +302,9 @@ async fn output_of_all_requests_is_the_containers() -> Result {
 
 #[tokio::test]
 async fn two_servers_of_one_sandbox_serve_on_their_own_addresses() -> Result {
-    let bed = Bed::new().await?;
-    let one = bed.start(bed.setup("one", HELLO)?).await?;
-    let other = bed.start(bed.setup("other", P3)?).await?;
+    let fixture = Fixture::new().await?;
+    let one = fixture.start(fixture.setup("one", HELLO)?).await?;
+    let other = fixture.start(fixture.setup("other", P3)?).await?;
     assert_eq!(one.get("/hello").await?.text(), "Hello from wasm!\n");
     assert_eq!(other.get("/hello").await?.text(), "Hello from p3!\n");
     one.kill(SIGKILL).await?;

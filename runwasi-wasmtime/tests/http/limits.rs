@@ -13,16 +13,16 @@ use tokio::{
 
 use super::{
     Result,
-    fixture::{APP, Bed, Client, P3, SOON, nothing, raw},
+    fixture::{APP, Client, Fixture, P3, SOON, nothing, raw},
 };
 
 const MIB: u64 = 1 << 20;
 
 #[tokio::test]
 async fn a_request_that_traps_fails_alone_and_its_story_is_told() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let mut client = Client::connect(server.address).await?;
         let slow = async { server.get("/slow?ms=500").await };
         let trap = async {
@@ -46,9 +46,9 @@ async fn a_request_that_traps_fails_alone_and_its_story_is_told() -> Result {
 
 #[tokio::test]
 async fn full_stderr_neither_completes_a_cut_response_nor_delays_a_failure() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let (server, full) = bed.start_with_full_stderr(bed.setup("c", guest)?).await?;
+        let (server, full) = fixture.start_with_full_stderr(fixture.setup("c", guest)?).await?;
         let request = b"GET /cut?ms=100 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         let said = raw(server.address, request).await?;
         assert!(said.starts_with("HTTP/1.1 200 ") && said.contains("begun\n"), "{guest}: {said}");
@@ -68,9 +68,10 @@ async fn full_stderr_neither_completes_a_cut_response_nor_delays_a_failure() -> 
 
 #[tokio::test]
 async fn a_request_that_spins_is_given_up_and_others_go_on() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.start(bed.setup("c", guest)?.annotation("request-timeout", "1s")).await?;
+        let server =
+            fixture.start(fixture.setup("c", guest)?.annotation("request-timeout", "1s")).await?;
         let spin = async {
             let began = Instant::now();
             let reply = server.get("/spin").await?;
@@ -100,15 +101,15 @@ async fn a_request_that_spins_is_given_up_and_others_go_on() -> Result {
 
 #[tokio::test]
 async fn a_request_that_outgrows_the_memory_fails_alone_and_kills_nobody() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.start(bed.setup("c", APP)?.memory_limit(64 * MIB)).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.start(fixture.setup("c", APP)?.memory_limit(64 * MIB)).await?;
     assert_eq!(server.get("/alloc?mib=20").await?.said(), (200, "done\n".into()));
     let (large, slow) = tokio::join!(server.get("/alloc?mib=100"), server.get("/slow?ms=500"));
     assert_eq!((large?.status.as_u16(), slow?.status.as_u16()), (500, 200));
     assert_eq!(server.get("/alloc?mib=20").await?.status, 200, "it was given back");
-    let events = bed.harness.events().summary();
+    let events = fixture.harness.events().summary();
     assert!(!events.iter().any(|event| event.starts_with("oom")), "{events:?}");
-    let memory = bed.usage("c")?.memory;
+    let memory = fixture.usage("c")?.memory;
     assert!(memory.failures == 1 && memory.kills == 0, "{memory:?}");
     let stderr = server.stop().await?.stderr;
     assert!(stderr.contains("beyond the container's memory limit"), "{stderr}");
@@ -117,11 +118,11 @@ async fn a_request_that_outgrows_the_memory_fails_alone_and_kills_nobody() -> Re
 
 #[tokio::test]
 async fn requests_whose_instances_do_not_fit_are_told_to_come_later() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
         // Room for a few instances, each of a little more than a megabyte.
-        let setup = bed.setup("c", guest)?.memory_limit(8 * MIB);
-        let server = bed.start(setup.annotation("queue-timeout", "100ms")).await?;
+        let setup = fixture.setup("c", guest)?.memory_limit(8 * MIB);
+        let server = fixture.start(setup.annotation("queue-timeout", "100ms")).await?;
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..30 {
             let address = server.address;
@@ -145,10 +146,10 @@ async fn requests_whose_instances_do_not_fit_are_told_to_come_later() -> Result 
 #[tokio::test]
 async fn requests_beyond_the_slots_of_all_guests_get_slots_of_their_own() -> Result {
     for (request_slots, all_fit) in [(40, true), (0, false)] {
-        let bed = Bed::with_slots(4, request_slots).await?;
+        let fixture = Fixture::with_slots(4, request_slots).await?;
         for guest in [APP, P3] {
-            let setup = bed.setup("c", guest)?.annotation("queue-timeout", "500ms");
-            let server = bed.start(setup).await?;
+            let setup = fixture.setup("c", guest)?.annotation("queue-timeout", "500ms");
+            let server = fixture.start(setup).await?;
             let mut all = tokio::task::JoinSet::new();
             for _ in 0..12 {
                 let address = server.address;
@@ -172,9 +173,9 @@ async fn requests_beyond_the_slots_of_all_guests_get_slots_of_their_own() -> Res
 #[tokio::test]
 async fn instances_with_a_heap_get_slots_for_requests_beyond_their_share_of_memories() -> Result {
     // Nine memories of twelve for one container: four instances with a memory and a heap.
-    let bed = Bed::with_slots(8, 40).await?;
-    let setup = bed.setup_of_text("c", include_str!("heap.wat"));
-    let server = bed.start(setup.annotation("queue-timeout", "500ms")).await?;
+    let fixture = Fixture::with_slots(8, 40).await?;
+    let setup = fixture.setup_of_text("c", include_str!("heap.wat"));
+    let server = fixture.start(setup.annotation("queue-timeout", "500ms")).await?;
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..5 {
         let address = server.address;
@@ -193,11 +194,11 @@ async fn instances_with_a_heap_get_slots_for_requests_beyond_their_share_of_memo
 
 #[tokio::test]
 async fn requests_whose_instances_do_not_fit_wait_for_others_to_end() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
         // Room for a few instances, each of a little more than a megabyte.
-        let setup = bed.setup("c", guest)?.memory_limit(8 * MIB);
-        let server = bed.start(setup.annotation("queue-timeout", "60s")).await?;
+        let setup = fixture.setup("c", guest)?.memory_limit(8 * MIB);
+        let server = fixture.start(setup.annotation("queue-timeout", "60s")).await?;
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..20 {
             let address = server.address;
@@ -225,9 +226,9 @@ async fn half_closed(address: SocketAddr, path: &str) -> Result<TcpStream> {
 
 #[tokio::test]
 async fn client_that_closes_its_sending_side_gets_its_answer() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         // The last one has pieces for longer than a client that says nothing is waited for.
         for (path, end) in [
             ("/hello", "!\n"),
@@ -248,9 +249,9 @@ async fn client_that_closes_its_sending_side_gets_its_answer() -> Result {
 #[tokio::test]
 async fn client_that_closes_its_sending_side_and_reads_late_gets_all() -> Result {
     const COUNT: usize = 40_000_000;
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let mut stream = half_closed(server.address, &format!("/bytes?count={COUNT}")).await?;
         // Longer than a client that says nothing is waited for. The sockets are full meanwhile.
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -264,10 +265,10 @@ async fn client_that_closes_its_sending_side_and_reads_late_gets_all() -> Result
 
 #[tokio::test]
 async fn more_requests_than_allowed_wait_and_are_then_told_to_come_later() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     let setup =
-        bed.setup("c", APP)?.annotation("max-requests", "1").annotation("queue-timeout", "2s");
-    let server = bed.start(setup).await?;
+        fixture.setup("c", APP)?.annotation("max-requests", "1").annotation("queue-timeout", "2s");
+    let server = fixture.start(setup).await?;
     let after = async |millis, path| {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         server.get(path).await
@@ -289,9 +290,10 @@ async fn more_requests_than_allowed_wait_and_are_then_told_to_come_later() -> Re
 
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_request_with_it() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.start(bed.setup("c", guest)?.annotation("max-requests", "1")).await?;
+        let server =
+            fixture.start(fixture.setup("c", guest)?.annotation("max-requests", "1")).await?;
         for path in ["/spin", "/slow?ms=60000", "/slow-body?ms=60000"] {
             let mut client = Client::connect(server.address).await?;
             let left =
@@ -314,8 +316,8 @@ async fn a_client_that_leaves_takes_its_request_with_it() -> Result {
 
 #[tokio::test]
 async fn more_connections_than_allowed_wait_in_the_backlog() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.start(bed.setup("c", APP)?.annotation("max-connections", "2")).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.start(fixture.setup("c", APP)?.annotation("max-connections", "2")).await?;
     let mut one = Client::connect(server.address).await?;
     let mut two = Client::connect(server.address).await?;
     assert_eq!(
@@ -351,12 +353,12 @@ async fn closes(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> Result
 
 #[tokio::test]
 async fn client_without_a_head_in_time_is_disconnected() -> Result {
-    let bed = Bed::new().await?;
-    let setup = bed
+    let fixture = Fixture::new().await?;
+    let setup = fixture
         .setup("c", APP)?
         .annotation("header-timeout", "500ms")
         .annotation("idle-timeout", "30s");
-    let server = bed.start(setup).await?;
+    let server = fixture.start(setup).await?;
     let silence =
         closes(&mut TcpStream::connect(server.address).await?, b"", Duration::ZERO).await?;
     let head = format!("GET /hello HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(200));
@@ -377,8 +379,9 @@ async fn client_without_a_head_in_time_is_disconnected() -> Result {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.start(bed.setup("c", APP)?.annotation("idle-timeout", "700ms")).await?;
+    let fixture = Fixture::new().await?;
+    let server =
+        fixture.start(fixture.setup("c", APP)?.annotation("idle-timeout", "700ms")).await?;
     let mut client = Client::connect(server.address).await?;
     assert_eq!(client.get("/slow?ms=1500").await?.status, 200);
     let began = Instant::now();
@@ -394,10 +397,12 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() -> Result {
 
 #[tokio::test]
 async fn a_client_that_stops_in_the_middle_of_a_body_is_left() -> Result {
-    let bed = Bed::new().await?;
-    let setup =
-        bed.setup("c", APP)?.annotation("idle-timeout", "700ms").annotation("max-requests", "1");
-    let server = bed.start(setup).await?;
+    let fixture = Fixture::new().await?;
+    let setup = fixture
+        .setup("c", APP)?
+        .annotation("idle-timeout", "700ms")
+        .annotation("max-requests", "1");
+    let server = fixture.start(setup).await?;
     // Nothing more is sent.
     let mut stream = TcpStream::connect(server.address).await?;
     stream.write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf").await?;

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Result,
-    fixture::{APP, Bed, Client, P3, SOON, nothing, raw, reply},
+    fixture::{APP, Client, Fixture, P3, SOON, nothing, raw, reply},
 };
 
 /// A body that is sent as a test goes on.
@@ -45,8 +45,8 @@ fn body() -> (mpsc::Sender<Bytes>, Sent) {
 
 #[tokio::test]
 async fn one_connection_carries_many_requests_one_instance_each() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(APP).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
     let mut client = Client::connect(server.address).await?;
     for _ in 0..200 {
         assert_eq!(client.get("/count").await?.said(), (200, "1\n".into()));
@@ -57,9 +57,9 @@ async fn one_connection_carries_many_requests_one_instance_each() -> Result {
 
 #[tokio::test]
 async fn a_body_goes_both_ways_piece_by_piece() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let (pieces, sent) = body();
         let mut client = Client::<Sent>::connect(server.address).await?;
         let mut response = client.send("POST", "/echo", sent).await?;
@@ -80,16 +80,16 @@ async fn a_body_goes_both_ways_piece_by_piece() -> Result {
 
 #[tokio::test]
 async fn large_bodies_arrive_whole() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let large: Vec<u8> = (0..16u32 << 20).map(|n| (n % 251) as u8).collect();
         let mut client = Client::connect(server.address).await?;
         let sent = client.send("POST", "/echo", Full::new(Bytes::from(large.clone()))).await?;
         assert!(reply(sent).await?.body == large, "{guest}");
         server.stop().await?;
     }
-    let server = bed.serve(APP).await?;
+    let server = fixture.serve(APP).await?;
     let bytes = server.get("/bytes?count=10000000").await?.body;
     assert!(
         bytes.len() == 10_000_000
@@ -101,9 +101,9 @@ async fn large_bodies_arrive_whole() -> Result {
 
 #[tokio::test]
 async fn a_body_comes_as_the_guest_writes_it() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (guest, path) in [(APP, "/slow-body?chunks=5&ms=600"), (P3, "/slow-body?ms=600")] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let began = Instant::now();
         let mut response =
             Client::connect(server.address).await?.send("GET", path, nothing()).await?;
@@ -140,14 +140,14 @@ async fn answer_to_upload(address: SocketAddr, path: &str, size: usize) -> Resul
 
 #[tokio::test]
 async fn client_that_sends_more_than_is_read_gets_its_answer() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
-        let setup = bed
+        let setup = fixture
             .setup("c", guest)?
             .annotation("concurrent-reuse", at_once)
             .annotation("max-requests", "1")
             .annotation("queue-timeout", "1s");
-        let server = bed.start(setup).await?;
+        let server = fixture.start(setup).await?;
         let size = 1 << 20;
         let said = answer_to_upload(server.address, "/hello", size).await?;
         assert!(said.starts_with("HTTP/1.1 200 ") && said.contains("Hello"), "{guest}: {said}");
@@ -168,14 +168,14 @@ async fn client_that_sends_more_than_is_read_gets_its_answer() -> Result {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_slows_its_guest_down() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(APP).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
     // A gigabyte: more than all buffers between guest and client.
     let path = "/bytes?count=1000000000";
     let response = Client::connect(server.address).await?.send("GET", path, nothing()).await?;
     let cpu = async || {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        bed.usage("c").map(|usage| usage.cpu.time)
+        fixture.usage("c").map(|usage| usage.cpu.time)
     };
     let mut used = vec![cpu().await?, cpu().await?];
     // On a busy machine it takes a while until the buffers are full.
@@ -190,9 +190,9 @@ async fn a_client_that_does_not_read_slows_its_guest_down() -> Result {
 
 #[tokio::test]
 async fn many_requests_at_once_wait_together() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let began = Instant::now();
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..60 {
@@ -214,8 +214,8 @@ async fn many_requests_at_once_wait_together() -> Result {
 
 #[tokio::test]
 async fn headers_status_and_method_are_passed_on() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(APP).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
     let said = raw(
         server.address,
         b"GET /headers HTTP/1.1\r\nHost: example.org\r\nX-One: 1\r\nConnection: close\r\n\r\n",
@@ -237,8 +237,8 @@ async fn headers_status_and_method_are_passed_on() -> Result {
 
 #[tokio::test]
 async fn malformed_request_is_refused_alone() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(APP).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000));
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(1000));
     for (request, status) in [
@@ -279,9 +279,9 @@ async fn malformed_request_is_refused_alone() -> Result {
 /// By HTTP/1.0 the end of a connection is the end of a response without a declared length.
 #[tokio::test]
 async fn cut_response_without_a_length_does_not_look_whole() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let ask = async |path: &str| -> Result<_> {
             let mut stream = TcpStream::connect(server.address).await?;
             // No guest reads the body.
@@ -305,9 +305,9 @@ async fn cut_response_without_a_length_does_not_look_whole() -> Result {
 
 #[tokio::test]
 async fn body_that_was_not_asked_for_ends_the_connection_with_its_response() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let request = |path: &str| {
             let fields = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 3";
             format!("POST {path} HTTP/1.1\r\n{fields}\r\n\r\n")
@@ -329,8 +329,8 @@ async fn body_that_was_not_asked_for_ends_the_connection_with_its_response() -> 
 
 #[tokio::test]
 async fn requests_sent_all_at_once_are_answered_in_order() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(APP).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
     let codes: Vec<_> = (0..50).map(|n| 200 + n).collect();
     let mut requests: String = codes
         .iter()

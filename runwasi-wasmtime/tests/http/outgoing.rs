@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Result,
-    fixture::{APP, Bed, Client, P3, SOON, Served, nothing},
+    fixture::{APP, Client, Fixture, P3, SOON, Served, nothing},
 };
 
 /// How a guest is ended in the middle of an upload.
@@ -60,12 +60,13 @@ async fn upload(server: &Served, end: End) -> Result<String> {
 
 #[tokio::test]
 async fn upload_whose_guest_is_ended_does_not_look_complete() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
-        let setup = bed.setup("c", guest)?.annotation("concurrent-reuse", at_once);
-        let server = bed.start(setup).await?;
+        let setup = fixture.setup("c", guest)?.annotation("concurrent-reuse", at_once);
+        let server = fixture.start(setup).await?;
         for end in [End::ClientLeaves, End::Trap] {
-            // Many: it depended on which worker was faster. A trap ends all requests of an instance.
+            // Many: it depended on which worker was faster. A trap ends all requests of an
+            // instance.
             let number = if matches!((at_once, end), ("16", End::Trap)) { 1 } else { 8 };
             let uploads = try_join_all((0..number).map(|_| upload(&server, end))).await?;
             for got in uploads {

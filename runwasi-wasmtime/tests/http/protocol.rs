@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Result,
-    fixture::{APP, Bed, P3, Reply, SIGTERM, SOON, reply},
+    fixture::{APP, Fixture, P3, Reply, SIGTERM, SOON, reply},
 };
 
 #[derive(Clone)]
@@ -109,9 +109,9 @@ async fn pass_on(
 
 #[tokio::test]
 async fn http2_without_tls_is_answered() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (guest, hello) in [(APP, "Hello from wasm!\n"), (P3, "Hello from p3!\n")] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let client = Client::connect(server.address).await?;
         assert_eq!(client.get("/hello").await?.said(), (200, hello.into()));
         let large = Bytes::from(vec![7; 3 << 20]);
@@ -133,9 +133,10 @@ async fn http2_without_tls_is_answered() -> Result {
 
 #[tokio::test]
 async fn streams_of_one_connection_do_not_wait_for_each_other() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.start(bed.setup("c", guest)?.annotation("request-timeout", "5s")).await?;
+        let server =
+            fixture.start(fixture.setup("c", guest)?.annotation("request-timeout", "5s")).await?;
         let client = Client::connect(server.address).await?;
         let began = Instant::now();
         let hello = async {
@@ -162,8 +163,8 @@ async fn streams_of_one_connection_do_not_wait_for_each_other() -> Result {
 
 #[tokio::test]
 async fn sigterm_lets_streams_finish() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(APP).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
     let client = Client::connect(server.address).await?;
     let ending = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -180,8 +181,8 @@ async fn sigterm_lets_streams_finish() -> Result {
 
 #[tokio::test]
 async fn one_server_speaks_both_versions() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(APP).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
     let client = Client::connect(server.address).await?;
     let (new, old) = tokio::join!(client.get("/count"), server.get("/count"));
     assert_eq!((new?.text(), old?.text()), ("1\n".into(), "1\n".into()));
@@ -192,15 +193,15 @@ async fn one_server_speaks_both_versions() -> Result {
 
 #[tokio::test]
 async fn client_that_gives_no_window_keeps_neither_a_slot_nor_the_drain() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
-        let setup = bed
+        let setup = fixture
             .setup("c", guest)?
             .annotation("concurrent-reuse", at_once)
             .annotation("idle-timeout", "300ms")
             .annotation("queue-timeout", "20s")
             .annotation("max-requests", "1");
-        let server = bed.start(setup).await?;
+        let server = fixture.start(setup).await?;
         let client = Client::with_window(server.address, 0).await?;
         let waits = client.begin("GET", "/hello", Bytes::new()).await?;
         assert_eq!(waits.status(), 200);
@@ -216,14 +217,14 @@ async fn client_that_gives_no_window_keeps_neither_a_slot_nor_the_drain() -> Res
 
 #[tokio::test]
 async fn stream_that_is_not_read_ends_alone() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let setup = bed
+        let setup = fixture
             .setup("c", guest)?
             .annotation("idle-timeout", "1s")
             .annotation("queue-timeout", "20s")
             .annotation("max-requests", "2");
-        let server = bed.start(setup).await?;
+        let server = fixture.start(setup).await?;
         let client = Client::with_window(server.address, 1000).await?;
         // It goes on for longer than a request waits for its turn.
         let mut read = client.begin("GET", "/slow-body?ms=5000", Bytes::new()).await?;
@@ -241,21 +242,21 @@ async fn stream_that_is_not_read_ends_alone() -> Result {
 
 #[tokio::test]
 async fn stream_is_cut_also_if_the_socket_is_full_meanwhile() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for guest in [APP, P3] {
-        let server = bed.serve(guest).await?;
+        let server = fixture.serve(guest).await?;
         let (client, switch) = Client::with_switch(server.address).await?;
         let mut cut = client.begin("GET", "/cut?ms=4000", Bytes::new()).await?;
         let frame = timeout(3 * SOON, cut.frame()).await?.ok_or("the body has ended")??;
         assert_eq!(frame.into_data().map_err(|_| "trailers")?, "begun\n", "{guest}");
-        let one = bed.usage("c")?.memory.used;
+        let one = fixture.usage("c")?.memory.used;
         // More than the buffers of both sockets hold.
         let large = client.begin("GET", "/bytes?count=40000000", Bytes::new()).await?;
         switch.send(false)?;
         // The other instance is left.
         let deadline = Instant::now() + 3 * SOON;
-        while bed.usage("c")?.memory.used > one * 3 / 2 {
-            assert!(Instant::now() < deadline, "{guest}: {:?}", bed.usage("c")?.memory);
+        while fixture.usage("c")?.memory.used > one * 3 / 2 {
+            assert!(Instant::now() < deadline, "{guest}: {:?}", fixture.usage("c")?.memory);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         // It has ended; its stream is polled once more.
@@ -271,16 +272,16 @@ async fn stream_is_cut_also_if_the_socket_is_full_meanwhile() -> Result {
 
 #[tokio::test]
 async fn answers_without_a_body_are_heads_alone() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
-        let setup = bed
+        let setup = fixture
             .setup("c", guest)?
             .annotation("concurrent-reuse", at_once)
             .annotation("max-requests", "1")
             .annotation("queue-timeout", "2s")
             // For the end of a shared instance whose guest still sleeps.
             .annotation("request-timeout", "2s");
-        let server = bed.start(setup).await?;
+        let server = fixture.start(setup).await?;
         let client = Client::connect(server.address).await?;
         for _ in 0..3 {
             let head = client.send("HEAD", "/hello", Bytes::new()).await?;

@@ -11,12 +11,13 @@ use http_body_util::Full;
 
 use super::{
     Result,
-    fixture::{APP, Bed, Client, P3, SIGKILL, SIGTERM, SOON, Served, reply},
+    fixture::{APP, Client, Fixture, P3, SIGKILL, SIGTERM, SOON, Served, reply},
 };
 
-async fn serve(bed: &Bed, annotations: &[(&str, &str)]) -> Result<Served> {
-    let setup = bed.setup("c", P3)?.annotation("concurrent-reuse", "100");
-    bed.start(annotations.iter().fold(setup, |setup, (key, value)| setup.annotation(key, value)))
+async fn serve(fixture: &Fixture, annotations: &[(&str, &str)]) -> Result<Served> {
+    let setup = fixture.setup("c", P3)?.annotation("concurrent-reuse", "100");
+    fixture
+        .start(annotations.iter().fold(setup, |setup, (key, value)| setup.annotation(key, value)))
         .await
 }
 
@@ -37,8 +38,8 @@ async fn warm(server: &Served) -> Result {
 
 #[tokio::test]
 async fn requests_at_once_share_an_instance_for_each_worker() -> Result {
-    let bed = Bed::new().await?;
-    let server = serve(&bed, &[]).await?;
+    let fixture = Fixture::new().await?;
+    let server = serve(&fixture, &[]).await?;
     warm(&server).await?;
     let requests = 20 * workers()?;
     let began = Instant::now();
@@ -46,7 +47,7 @@ async fn requests_at_once_share_an_instance_for_each_worker() -> Result {
     let look = async {
         // All of them are there by then.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        Result::Ok((server.get("/count").await?.text(), bed.usage("c")?.memory.used))
+        Result::Ok((server.get("/count").await?.text(), fixture.usage("c")?.memory.used))
     };
     let (slow, look) = tokio::join!(slow, look);
     assert!(slow?.iter().all(|reply| reply.text() == "late\n"));
@@ -63,16 +64,16 @@ async fn requests_at_once_share_an_instance_for_each_worker() -> Result {
 
 #[tokio::test]
 async fn shared_instance_serves_requests_up_to_its_limit_and_leaves_when_idle() -> Result {
-    let bed = Bed::new().await?;
-    let server = serve(&bed, &[("max-reuse", "3")]).await?;
+    let fixture = Fixture::new().await?;
+    let server = serve(&fixture, &[("max-reuse", "3")]).await?;
     let mut client = Client::connect(server.address).await?;
     let mut counts = Vec::new();
     for _ in 0..7 {
         counts.push(client.get("/count").await?.text());
     }
     assert_eq!(counts.concat(), "1\n2\n3\n1\n2\n3\n1\n");
-    assert!(bed.usage("c")?.memory.used > 1 << 20, "an instance waits for the next request");
-    bed.is_free_of_instances(2 * SOON).await?;
+    assert!(fixture.usage("c")?.memory.used > 1 << 20, "an instance waits for the next request");
+    fixture.is_free_of_instances(2 * SOON).await?;
     assert_eq!(client.get("/count").await?.text(), "1\n");
     drop(client);
     server.stop().await?;
@@ -81,8 +82,8 @@ async fn shared_instance_serves_requests_up_to_its_limit_and_leaves_when_idle() 
 
 #[tokio::test]
 async fn trap_ends_the_requests_of_its_instance_and_no_others() -> Result {
-    let bed = Bed::new().await?;
-    let server = serve(&bed, &[]).await?;
+    let fixture = Fixture::new().await?;
+    let server = serve(&fixture, &[]).await?;
     let (address, workers) = (server.address, workers()?);
     warm(&server).await?;
     // One in each instance; the head of each response is there.
@@ -110,13 +111,13 @@ async fn trap_ends_the_requests_of_its_instance_and_no_others() -> Result {
 
 #[tokio::test]
 async fn request_without_an_answer_in_time_costs_its_instance() -> Result {
-    let bed = Bed::new().await?;
-    let server = serve(&bed, &[("request-timeout", "1s")]).await?;
+    let fixture = Fixture::new().await?;
+    let server = serve(&fixture, &[("request-timeout", "1s")]).await?;
     let began = Instant::now();
     assert_eq!(server.get("/spin").await?.status, 504);
     assert!(began.elapsed() < 2 * SOON, "{:?}", began.elapsed());
     // Nothing spins any more.
-    bed.is_free_of_instances(SOON).await?;
+    fixture.is_free_of_instances(SOON).await?;
     assert_eq!(server.get("/count").await?.said(), (200, "1\n".into()));
     server.stop().await?;
     Ok(())
@@ -124,11 +125,11 @@ async fn request_without_an_answer_in_time_costs_its_instance() -> Result {
 
 #[tokio::test]
 async fn guest_that_computes_after_its_answer_is_ended() -> Result {
-    let bed = Bed::new().await?;
-    let server = serve(&bed, &[("request-timeout", "1s")]).await?;
+    let fixture = Fixture::new().await?;
+    let server = serve(&fixture, &[("request-timeout", "1s")]).await?;
     assert_eq!(server.get("/spin-after").await?.said(), (200, "done\n".into()));
-    assert!(bed.usage("c")?.memory.used > 0, "it computes");
-    bed.is_free_of_instances(2 * SOON).await?;
+    assert!(fixture.usage("c")?.memory.used > 0, "it computes");
+    fixture.is_free_of_instances(2 * SOON).await?;
     assert_eq!(server.get("/count").await?.text(), "1\n");
     server.stop().await?;
     Ok(())
@@ -136,8 +137,8 @@ async fn guest_that_computes_after_its_answer_is_ended() -> Result {
 
 #[tokio::test]
 async fn open_response_does_not_keep_a_guest_that_computes() -> Result {
-    let bed = Bed::new().await?;
-    let server = serve(&bed, &[("request-timeout", "2s")]).await?;
+    let fixture = Fixture::new().await?;
+    let server = serve(&fixture, &[("request-timeout", "2s")]).await?;
     warm(&server).await?;
     let mut open = Vec::new();
     for _ in 0..workers()? {
@@ -164,14 +165,14 @@ async fn open_response_does_not_keep_a_guest_that_computes() -> Result {
 
 #[tokio::test]
 async fn requests_beyond_all_places_wait_in_turn_and_then_get_503() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for (queue_timeout, slow, expected) in
         [("20s", "/slow?ms=700", [200; 4]), ("500ms", "/slow?ms=5000", [200, 200, 503, 503])]
     {
-        let setup = bed.setup("c", P3)?.annotation("concurrent-reuse", "2");
+        let setup = fixture.setup("c", P3)?.annotation("concurrent-reuse", "2");
         // Room for one instance.
         let setup = setup.annotation("queue-timeout", queue_timeout).memory_limit(3 << 20);
-        let server = bed.start(setup).await?;
+        let server = fixture.start(setup).await?;
         let late = async || {
             tokio::time::sleep(Duration::from_millis(200)).await;
             server.get("/hello").await
@@ -186,8 +187,8 @@ async fn requests_beyond_all_places_wait_in_turn_and_then_get_503() -> Result {
 
 #[tokio::test]
 async fn client_that_leaves_ends_its_instance_when_the_others_are_done() -> Result {
-    let bed = Bed::new().await?;
-    let server = serve(&bed, &[]).await?;
+    let fixture = Fixture::new().await?;
+    let server = serve(&fixture, &[]).await?;
     let slow: Vec<_> = (0..workers()?).map(|_| server.get("/slow?ms=1000")).collect();
     let leaver = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -200,15 +201,15 @@ async fn client_that_leaves_ends_its_instance_when_the_others_are_done() -> Resu
     let (slow, left) = tokio::join!(try_join_all(slow), leaver);
     left?;
     assert!(slow?.iter().all(|reply| reply.text() == "late\n"));
-    bed.is_free_of_instances(2 * SOON).await?;
+    fixture.is_free_of_instances(2 * SOON).await?;
     server.stop().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn client_that_leaves_a_body_costs_no_instance() -> Result {
-    let bed = Bed::new().await?;
-    let server = serve(&bed, &[]).await?;
+    let fixture = Fixture::new().await?;
+    let server = serve(&fixture, &[]).await?;
     let mut client = Client::connect(server.address).await?;
     let response = client.send("GET", "/bytes?count=1000000000", Full::default()).await?;
     assert_eq!(response.status(), 200);
@@ -222,8 +223,8 @@ async fn client_that_leaves_a_body_costs_no_instance() -> Result {
 
 #[tokio::test]
 async fn drain_answers_what_shared_instances_have() -> Result {
-    let bed = Bed::new().await?;
-    let server = serve(&bed, &[]).await?;
+    let fixture = Fixture::new().await?;
+    let server = serve(&fixture, &[]).await?;
     let slow: Vec<_> = (0..10).map(|_| server.get("/slow?ms=500")).collect();
     let drain = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -238,9 +239,9 @@ async fn drain_answers_what_shared_instances_have() -> Result {
 
 #[tokio::test]
 async fn instance_of_p2_serves_one_request_whatever_the_annotation() -> Result {
-    let bed = Bed::new().await?;
-    let setup = bed.setup("c", APP)?.annotation("concurrent-reuse", "100");
-    let server = bed.start(setup).await?;
+    let fixture = Fixture::new().await?;
+    let setup = fixture.setup("c", APP)?.annotation("concurrent-reuse", "100");
+    let server = fixture.start(setup).await?;
     for _ in 0..3 {
         assert_eq!(server.get("/hello").await?.status, 200);
     }

@@ -10,13 +10,13 @@ use tokio::{
 
 use super::{
     Result,
-    fixture::{Bed, Client, P3, SOON},
+    fixture::{Client, Fixture, P3, SOON},
 };
 
 #[tokio::test]
 async fn an_instance_serves_one_request_after_the_other_up_to_its_limit() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.start(bed.setup("c", P3)?.annotation("max-reuse", "3")).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.start(fixture.setup("c", P3)?.annotation("max-reuse", "3")).await?;
     let mut client = Client::connect(server.address).await?;
     let mut counts = Vec::new();
     for _ in 0..7 {
@@ -30,8 +30,8 @@ async fn an_instance_serves_one_request_after_the_other_up_to_its_limit() -> Res
 
 #[tokio::test]
 async fn requests_at_once_have_instances_of_their_own() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(P3).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(P3).await?;
     let after = async |millis, path| {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         server.get(path).await
@@ -44,10 +44,10 @@ async fn requests_at_once_have_instances_of_their_own() -> Result {
 
 #[tokio::test]
 async fn upload_that_goes_on_after_its_response_is_not_cut() -> Result {
-    let bed = Bed::new().await?;
+    let fixture = Fixture::new().await?;
     for at_once in ["1", "16"] {
-        let setup = bed.setup("c", P3)?.annotation("concurrent-reuse", at_once);
-        let server = bed.start(setup.annotation("header-timeout", "1s")).await?;
+        let setup = fixture.setup("c", P3)?.annotation("concurrent-reuse", at_once);
+        let server = fixture.start(setup.annotation("header-timeout", "1s")).await?;
         let mut stream = TcpStream::connect(server.address).await?;
         let head = "POST /length-later HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n";
         stream.write_all(head.as_bytes()).await?;
@@ -67,8 +67,8 @@ async fn upload_that_goes_on_after_its_response_is_not_cut() -> Result {
 
 #[tokio::test]
 async fn an_instance_that_trapped_serves_no_more() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(P3).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(P3).await?;
     let mut client = Client::connect(server.address).await?;
     assert_eq!(client.get("/count").await?.text(), "1\n");
     assert_eq!(client.get("/trap").await?.status, 500);
@@ -80,13 +80,13 @@ async fn an_instance_that_trapped_serves_no_more() -> Result {
 
 #[tokio::test]
 async fn instances_that_wait_leave_after_some_seconds() -> Result {
-    let bed = Bed::new().await?;
-    let server = bed.serve(P3).await?;
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(P3).await?;
     let mut client = Client::connect(server.address).await?;
     client.get("/hello").await?;
-    let used = bed.usage("c")?.memory.used;
+    let used = fixture.usage("c")?.memory.used;
     assert!(used > 1 << 20, "{used} bytes for an instance");
-    bed.is_free_of_instances(Duration::from_secs(20)).await?;
+    fixture.is_free_of_instances(Duration::from_secs(20)).await?;
     assert_eq!(client.get("/count").await?.text(), "1\n");
     drop(client);
     server.stop().await?;

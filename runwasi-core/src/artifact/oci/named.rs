@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{digest::Digest, id::Id};
 
-/// Annotation of the CRI: the image as the pod names it, or the name in the record of the container.
+/// Annotation of the CRI: the image as the pod names it, or the name in the record of the
+/// container.
 pub(crate) const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";
 
 /// Largest config that is read, in bytes.

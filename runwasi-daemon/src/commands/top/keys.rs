@@ -10,7 +10,8 @@ pub(super) fn of(event: &Event) -> Vec<Key> {
     if event.kind == KeyEventKind::Release {
         return Vec::new();
     }
-    // A terminal sends Alt with a key as Escape before it: Escape and a quick key after it are read as Alt.
+    // A terminal sends Alt with a key as Escape before it: Escape and a quick key after it are read
+    // as Alt.
     let escape = event.modifiers.contains(KeyModifiers::ALT).then_some(Key::Escape);
     escape.into_iter().chain(key(*event)).collect()
 }

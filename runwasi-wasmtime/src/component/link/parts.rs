@@ -7,8 +7,8 @@
 //! | `read-directory` of p2 | a batch of entries, read when the guest asks for them |
 //! | `descriptor.write` of p2 | writes [`WRITE`] bytes at most, and returns their number |
 //!
-//! The functions of p3 may give fewer random bytes than asked for: the WASI context limits them. The
-//! file streams of p3 are in `streams_p3`.
+//! The functions of p3 may give fewer random bytes than asked for: the WASI context limits them.
+//! The file streams of p3 are in `streams_p3`.
 
 use std::{fs::File, io, vec};
 

@@ -1,8 +1,8 @@
-//! Replacements for wasmtime-wasi's functions of components with a path, p2 and p3, and for those that
-//! tell or set the attributes of an open file. `open-at` is in `files`.
+//! Replacements for wasmtime-wasi's functions of components with a path, p2 and p3, and for those
+//! that tell or set the attributes of an open file. `open-at` is in `files`.
 //!
-//! wasmtime-wasi's resolve a path beneath the directory of the call, so absolute links fail, and give
-//! most errors of the kernel as `io`.
+//! wasmtime-wasi's resolve a path beneath the directory of the call, so absolute links fail, and
+//! give most errors of the kernel as `io`.
 
 use std::io;
 

@@ -1,15 +1,16 @@
 //! Replacements for wasmtime-wasi's file streams of p3, which do their work in parts.
 //!
 //! wasmtime-wasi fills or empties the whole buffer of the guest in one step of a stream, and reads
-//! a directory to its end. Here a step has a bound, and the guest's call returns with so many items:
+//! a directory to its end. Here a step has a bound, and the guest's call returns with so many
+//! items:
 //!
 //! | function | step |
 //! |---|---|
 //! | `read-via-stream`, `write-via-stream`, `append-via-stream` | [`PART`] bytes |
 //! | `read-directory` | a batch of entries |
 //!
-//! The file calls are made by the thread that polls the guest, like all of a component. A stream from
-//! the host to the host is copied without the guest, so its steps end turns ([`Steps`]).
+//! The file calls are made by the thread that polls the guest, like all of a component. A stream
+//! from the host to the host is copied without the guest, so its steps end turns ([`Steps`]).
 
 use std::{
     fs::File,

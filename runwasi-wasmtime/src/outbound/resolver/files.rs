@@ -91,8 +91,8 @@ impl NameFiles {
         Self { hosts: String::from_utf8_lossy(&hosts).into_owned(), resolver }
     }
 
-    /// The first [`MAX_ADDRESSES`] addresses of a name in `/etc/hosts`, in the order of the file. True
-    /// if there are more.
+    /// The first [`MAX_ADDRESSES`] addresses of a name in `/etc/hosts`, in the order of the file.
+    /// True if there are more.
     pub(crate) async fn hosts(&self, name: &str) -> (Vec<IpAddr>, bool) {
         let mut found = Vec::new();
         for (n, line) in self.hosts.lines().enumerate() {

@@ -1,9 +1,10 @@
-//! Messages of DNS (RFC 1035, 4), as far as a lookup needs them: one question, and the addresses that
-//! answer it.
+//! Messages of DNS (RFC 1035, 4), as far as a lookup needs them: one question, and the addresses
+//! that answer it.
 //!
-//! Read by hand, and only as far as needed. A library's parser takes a message as a whole: it loses an
-//! answer for an unknown record behind it, or because the message is cut where it says that it is. And
-//! its work for one message has no bound that suits a worker of guests, whose own servers may answer.
+//! Read by hand, and only as far as needed. A library's parser takes a message as a whole: it loses
+//! an answer for an unknown record behind it, or because the message is cut where it says that it
+//! is. And its work for one message has no bound that suits a worker of guests, whose own servers
+//! may answer.
 
 use std::net::IpAddr;
 

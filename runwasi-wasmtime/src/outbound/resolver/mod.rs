@@ -113,8 +113,8 @@ impl Resolver {
         if self.rules.goes_by_names() { self.files().await.map(drop) } else { Ok(()) }
     }
 
-    /// Looks up `name`: its addresses, each once, from the one to try first to the last. IPv4-mapped
-    /// ones are those of IPv4.
+    /// Looks up `name`: its addresses, each once, from the one to try first to the last.
+    /// IPv4-mapped ones are those of IPv4.
     pub(crate) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
         let name = match self::name(name)? {
             Name::Address(address) => return Ok(vec![address.to_canonical()]),

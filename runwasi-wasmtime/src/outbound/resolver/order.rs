@@ -1,8 +1,8 @@
 //! Order of the addresses of a name: which to try first (RFC 6724, 6, with the tables of glibc).
 //!
-//! The kernel is asked for the source address of each destination. A pod with a private address of IPv6
-//! (`fd00::/8`) and one of IPv4 has a route to the whole Internet in both, and in most clusters only
-//! the one by IPv4 leads there: the labels of the tables tell.
+//! The kernel is asked for the source address of each destination. A pod with a private address of
+//! IPv6 (`fd00::/8`) and one of IPv4 has a route to the whole Internet in both, and in most
+//! clusters only the one by IPv4 leads there: the labels of the tables tell.
 //!
 //! Left out are the rules that need more than the two addresses (3, 4, 7), and the longest common
 //! prefix (9), which would undo the turns that a name server takes among its addresses.
