@@ -15,8 +15,12 @@ const DOCUMENT: &str = "docs/troubleshooting.md";
 /// Folders whose Rust files have texts of the programs, or quote those of dependencies.
 const FOLDERS: [&str; 5] =
     ["runwasi-core", "runwasi-wasmtime", "runwasi-daemon", "runwasi-installer", "tests/tests"];
-/// Messages of wasmtime that programs pass on.
-const OF_OTHERS: [&str; 2] = ["The component transitively contains", "core module instances"];
+/// Messages of wasmtime that programs pass on, and of containerd.
+const OF_OTHERS: [&str; 3] = [
+    "The component transitively contains",
+    "core module instances",
+    "failed to get runtime v2 options: can't unmarshal type",
+];
 /// Texts that a program puts together of more parts are not told from chance.
 const PARTS: usize = 3;
 
