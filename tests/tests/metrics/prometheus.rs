@@ -44,18 +44,22 @@ fn prometheus_reads_every_series_and_the_alerts() -> Result<()> {
         let answer = http::get(web, path).ok().filter(|answer| answer.status == 200)?;
         serde_json::from_str(&answer.body).ok()
     };
-    let named = || {
-        let answer = asked("/api/v1/label/__name__/values")?;
-        let names = answer["data"].as_array()?.iter().filter_map(Value::as_str);
-        let names: BTreeSet<String> = names.map(str::to_owned).collect();
-        names.contains("runwasi_build_info").then_some(names)
-    };
-    let names = poll_until("a scrape", LATE, named);
-    let names = names.with_context(|| prometheus.stderr_so_far())?;
     let exported = Scrape::of(address)?.names();
-    let missing: Vec<_> = exported.difference(&names).collect();
-    ensure!(missing.is_empty(), "not read: {missing:?}");
-    let build = asked("/api/v1/query?query=runwasi_build_info").context("no answer")?;
+    // A scrape under way has some of its series there already.
+    let unread = || {
+        let answer = asked("/api/v1/label/__name__/values").unwrap_or_default();
+        let names: BTreeSet<_> =
+            answer["data"].as_array()?.iter().filter_map(Value::as_str).collect();
+        Some(exported.iter().filter(|name| !names.contains(name.as_str())).collect::<Vec<_>>())
+    };
+    let all = poll_until("a scrape", LATE, || unread()?.is_empty().then_some(()));
+    all.with_context(|| format!("not read: {:?}; {}", unread(), prometheus.stderr_so_far()))?;
+    // The values of a scrape are there after its last name.
+    let valued = || {
+        let answer = asked("/api/v1/query?query=runwasi_build_info")?;
+        Some(answer).filter(|answer| answer["data"]["result"][0].is_object())
+    };
+    let build = poll_until("values", LATE, valued)?;
     let metric = &build["data"]["result"][0]["metric"];
     ensure!(metric["job"] == "runwasi" && metric["program"] == "containerd-wasmtimed", "{build}");
     let rules = asked("/api/v1/rules").context("no answer")?;
