@@ -22,8 +22,6 @@ use runwasi_tests::{Containers, poll_until};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::share::CpuShare;
-
 /// The memory limit of an attacker.
 const LIMIT: u64 = 64 << 20;
 
@@ -64,22 +62,15 @@ pub(super) enum Course {
     Ending { next: Next, status: i32 },
 }
 
-/// Native processes that compute until they are dropped, in a cgroup of their own.
-struct Loops {
-    processes: Vec<Child>,
-    // Removed after the end of the processes.
-    share: CpuShare,
-}
+/// Native processes that compute until they are dropped.
+struct Loops(Vec<Child>);
 
 impl Loops {
     fn start() -> Result<Self> {
         let one = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
-        let mut loops = Self { processes: Vec::new(), share: CpuShare::make("loops")? };
+        let mut loops = Self(Vec::new());
         for _ in 0..2 {
-            let process = one().context("no native loop")?;
-            let pid = process.id();
-            loops.processes.push(process);
-            loops.share.take(pid)?;
+            loops.0.push(one().context("no native loop")?);
         }
         Ok(loops)
     }
@@ -87,7 +78,7 @@ impl Loops {
 
 impl Drop for Loops {
     fn drop(&mut self) {
-        for child in &mut self.processes {
+        for child in &mut self.0 {
             // Both fail only when it is gone already.
             drop(child.kill());
             drop(child.wait());
@@ -103,7 +94,7 @@ type Clients = Box<dyn FnOnce() -> Result<Box<dyn Any>>>;
 
 /// All of them, in the order of the table.
 pub(crate) static ATTACKS: [Attack; 24] = [
-    attack("native", "to compare: two native loops in a container's place", |_| {
+    attack("native", "to compare: two native loops beside the runtime", |_| {
         let clients: Clients = Box::new(|| Ok(Box::new(Loops::start()?)));
         let course = Course::Lasting { guests: Vec::new(), clients: Some(clients) };
         Ok(Attackers { course, limit: 0, held: Vec::new() })

@@ -9,13 +9,11 @@
 //!
 //! The neighbours are a hello that is started every 100 ms by `ctr`, and a guest with a timer of
 //! 5 ms. Each attack is compared with the parts before and after it. All guests are in one pod, so
-//! a shim per pod serves attackers and neighbours, too. The daemon has a CPU cgroup of its own, as
-//! systemd gives it one.
+//! a shim per pod serves attackers and neighbours, too.
 //!
 //! `target/bench/attacks.md` is the table of docs/security.md.
 
 mod kinds;
-mod share;
 mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +30,6 @@ use crate::options::short;
 use crate::results::Row;
 pub(crate) use kinds::{ATTACKS, Attack};
 use kinds::{Attackers, Course};
-use share::CpuShare;
 
 /// Length of a part without attackers; each attack is compared with two of them.
 const ALONE: Duration = Duration::from_millis(2500);
@@ -87,13 +84,8 @@ fn on(bench: &Bench, runtime: Runtime) -> Result<Vec<Judged>> {
     let wanted: Vec<_> =
         ATTACKS.iter().filter(|attack| bench.options.wants("attacks", attack.name)).collect();
     bench.say(&format!("attacks: {} on {}", wanted.len(), short(runtime)))?;
-    // Removed after the end of the daemon.
-    let service = CpuShare::make("service")?;
     let containers = Containers::start(runtime)?;
     let mut neighbours = Neighbours::start(&containers)?;
-    if runtime == Runtime::Wasmtimed {
-        service.take(server(&containers)?)?;
-    }
     let mut before = neighbours.measure(ALONE)?;
     let mut all = Vec::new();
     for attack in wanted {
@@ -115,7 +107,7 @@ fn on(bench: &Bench, runtime: Runtime) -> Result<Vec<Judged>> {
 
 fn attacked(c: &Containers, neighbours: &mut Neighbours<'_>, attack: &Attack) -> Result<Attacked> {
     let mut attackers = (attack.prepare)(c)?;
-    let server = server(c)?;
+    let server = c.fixture.shims().first().context("no server")?.pid;
     let before = proc::reset_peak(server)?;
     let limit = attackers.limit;
     let (with, kill) = match &mut attackers.course {
@@ -127,11 +119,6 @@ fn attacked(c: &Containers, neighbours: &mut Neighbours<'_>, attack: &Attack) ->
     };
     let grown = proc::memory(server, "VmHWM")?.saturating_sub(before);
     Ok(Attacked { with, kill, peak: grown.saturating_sub(limit) as f64 / MIB })
-}
-
-/// The pid of the daemon, or of the only shim.
-fn server(c: &Containers) -> Result<u32> {
-    Ok(c.fixture.shims().first().context("no server")?.pid)
 }
 
 fn lasting(
