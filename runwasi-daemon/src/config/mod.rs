@@ -158,10 +158,11 @@ impl Reader<'_> {
         // No other setting counts: a wrong one must not hide a daemon that runs, nor fail its
         // probe. And a file that is just being edited is not read if another source names the
         // socket.
-        let variables = self.words_of("socket")?;
+        let is_socket = |key: &str| key == "socket";
+        let variables = self.variables(is_socket)?;
         let is_named = self.line.value("--socket").is_some() || !variables.is_empty();
         let mut file = if is_named { RawSettings::default() } else { self.file.read()? };
-        file.entries.retain(|entry| entry.key == "socket");
+        file.entries.retain(|entry| is_socket(&entry.key));
         Ok(self.line.over(&mut self.parser, &[variables, words(&file)?])?.socket)
     }
 
@@ -181,7 +182,7 @@ impl Reader<'_> {
 
     /// The settings of all sources.
     fn settings(&mut self) -> Result<Settings, SettingsError> {
-        let variables = self.variables()?;
+        let variables = self.variables(|_| true)?;
         let mut file = self.file.read()?;
         let table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
         let engine = RawSettings { entries: table.collect() };
@@ -189,23 +190,16 @@ impl Reader<'_> {
         Ok(Settings { engine, ..settings })
     }
 
-    fn variables(&self) -> Result<Vec<Word>, SettingsError> {
+    /// The values of the variables of some keys, as flags.
+    fn variables(&self, is_asked: impl Fn(&str) -> bool) -> Result<Vec<Word>, SettingsError> {
         let mut words = Vec::new();
-        for Key { name, .. } in &*KEYS {
-            words.extend(self.words_of(name)?);
+        for Key { name, flag, .. } in KEYS.iter().filter(|key| is_asked(&key.name)) {
+            let variable = variable(self.identity, name, self.environment)?;
+            let Some((place, text)) = variable else { continue };
+            let texts = text.split(|character| *name == "bundle-roots" && character == ':');
+            words.extend(texts.map(|text| Word::new(&place, flag, text)));
         }
         Ok(words)
-    }
-
-    /// The values of the variable of a key, as flags.
-    fn words_of(&self, key: &str) -> Result<Vec<Word>, SettingsError> {
-        let Some(Key { name, flag, .. }) = KEYS.iter().find(|known| known.name == key) else {
-            return Ok(Vec::new());
-        };
-        let variable = variable(self.identity, name, self.environment)?;
-        let Some((place, text)) = variable else { return Ok(Vec::new()) };
-        let texts = text.split(|character| name == "bundle-roots" && character == ':');
-        Ok(texts.map(|text| Word::new(&place, flag, text)).collect())
     }
 }
 
