@@ -20,9 +20,9 @@ use super::guests::Guest;
 use crate::{Containers, Running, poll_until};
 
 /// Length of each part of a measurement.
-const PART: Duration = Duration::from_secs(2);
+const PART: Duration = Duration::from_secs(1);
 /// Pause between the start of the attackers and the measurement.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(500);
 /// Time between two starts of the hello.
 const EVERY: Duration = Duration::from_millis(100);
 /// Fewest measurements of the timer. A worker held for seconds gives fewer, and their

@@ -13,7 +13,7 @@ mod stop;
 mod streams;
 mod tasks;
 
-runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
     memory:
         get_many_of_a_large_value_is_bounded
         unsent_bodies_are_bounded
@@ -29,7 +29,7 @@ runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, 
 }}
 
 // A shim serves one pod: only the daemon reads for many.
-runwasi_tests::suite! { runwasi_tests::check_alone: memory_of_the_node = Wasmtimed; {
+runwasi_tests::suite! { memory_of_the_node = Wasmtimed; {
     memory:
         sparse_artifacts_are_bounded_in_sum;
 }}
@@ -98,25 +98,28 @@ runwasi_tests::suite! { mounts_wasmtime = Wasmtime, mounts_wasmtimed = Wasmtimed
         host_proc_below_a_root_is_left_out;
 }}
 
-// Cases that compare times: each has the machine to itself.
-runwasi_tests::suite! { runwasi_tests::check_alone: files_wasmtime = Wasmtime, files_wasmtimed = Wasmtimed; {
+// Cases that compare times or load all CPUs: each has the machine to itself.
+runwasi_tests::suite! { runwasi_tests::check_alone:
+    loads_wasmtime = Wasmtime, loads_wasmtimed = Wasmtimed,
+    loads_component_wasmtime = WasmtimeComponent, loads_component_wasmtimed = WasmtimedComponent; {
     files:
         fifo_swapped_in_by_another_container_holds_no_worker
-        file_under_a_lease_of_another_process_holds_no_worker
-        file_on_a_hung_file_system_holds_only_its_reader
-        hung_file_system_below_a_volume_holds_only_its_reader
-        output_to_a_hung_file_system_holds_only_its_guests
         cpu_of_file_calls_is_charged_to_the_container;
 }}
 
 // The guest as a component, whose calls are others.
-runwasi_tests::suite! { runwasi_tests::check_alone: files_component_wasmtime = WasmtimeComponent, files_component_wasmtimed = WasmtimedComponent; {
+runwasi_tests::suite! {
+    files_wasmtime = Wasmtime, files_wasmtimed = Wasmtimed,
+    files_component_wasmtime = WasmtimeComponent, files_component_wasmtimed = WasmtimedComponent; {
     files:
-        fifo_swapped_in_by_another_container_holds_no_worker
         file_under_a_lease_of_another_process_holds_no_worker
         file_on_a_hung_file_system_holds_only_its_reader
-        output_to_a_hung_file_system_holds_only_its_guests
-        cpu_of_file_calls_is_charged_to_the_container;
+        output_to_a_hung_file_system_holds_only_its_guests;
+}}
+
+runwasi_tests::suite! { below_wasmtime = Wasmtime, below_wasmtimed = Wasmtimed; {
+    files:
+        hung_file_system_below_a_volume_holds_only_its_reader;
 }}
 
 runwasi_tests::suite! { crate::files::check_few_threads: held_wasmtime = Wasmtime, held_wasmtimed = Wasmtimed; {
