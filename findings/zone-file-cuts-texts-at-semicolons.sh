@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Behaviour: zone-file takes a `;` within quotation marks for the start of a comment: the record
-#   "v=DMARC1; p=none" is read as "v=DMARC1", and written so. A text with `\"` becomes several, and a
-#   TTL that comes after the class is lost.
+#   "v=DMARC1; p=none" is read as "v=DMARC1", and written so. A text with `\"` becomes several,
+#   and a TTL that comes after the class is lost.
 # Versions: npm zone-file 1.0.0, PyPI dnspython 2.9.2, Node 20.
 # Expected: RFC 1035, section 5.1: a string in quotation marks may have any character but `"`, which
 #   is written `\"`; the TTL and the class of a record may come in either order.
