@@ -302,6 +302,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn process_without_a_user_is_that_of_root() {
+        let of = |user: &str| {
+            let parsed = parse(&format!(r#"{{"cwd":"/","args":["/a"]{user}}}"#));
+            parsed.map(|process| process.credentials).map_err(|error| error.to_string())
+        };
+        let absent = format!("{:?}", of(""));
+        assert!(!absent.contains("missing"), "{absent}");
+        assert_eq!(absent, format!("{:?}", of(r#","user":{"uid":0,"gid":0}"#)));
+    }
+
     fn root_lacks(capabilities: &str, of_container: CapabilitySet) -> CapabilitySet {
         let json =
             format!(r#"{{"cwd":"/","args":["/a"],"user":{{"uid":0,"gid":0}}{capabilities}}}"#);

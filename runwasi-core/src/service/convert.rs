@@ -33,6 +33,9 @@ use crate::{
     traces::{context::SpanContext, start::StartTrace},
 };
 
+/// Go's zero time, the first second of year 1, in seconds since 1970.
+const ZERO_TIME: i64 = -62_135_596_800;
+
 pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
     // An earlier time counts as 1970: there were no containers before.
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -139,9 +142,17 @@ pub(super) fn state_response(container: &Container, process: &Process) -> StateR
         exec_id: exec_id(info),
         ..StateResponse::default()
     };
-    if let Some(exit) = status.exit {
-        response.exit_status = exit.status.get();
-        response.exited_at = timestamp(exit.at);
+    match status.exit {
+        Some(exit) => {
+            response.exit_status = exit.status.get();
+            response.exited_at = timestamp(exit.at);
+        }
+        // As runc's shim: containerd 1.7 and later read 1970 from an absent field, and their
+        // clients ask for the zero time.
+        None => {
+            let zero = Timestamp { seconds: ZERO_TIME, ..Timestamp::default() };
+            response.exited_at = MessageField::some(zero);
+        }
     }
     response
 }
