@@ -11,7 +11,8 @@ use std::{
 use runwasi_core::settings::SettingsError;
 use runwasi_daemon::{
     Identity,
-    config::{self, Command, Settings},
+    command_line::{self, Command},
+    config::Settings,
 };
 
 use crate::settings;
@@ -73,7 +74,7 @@ fn read(file: &[u8], variables: &[u8], arguments: &[OsString]) -> Result<Command
         // Another file would be one of the host.
         (key != "CONFIG").then(|| OsStr::from_bytes(value).to_owned())
     };
-    config::read(&IDENTITY, arguments, &variable, Path::new(&*FILE), &engine)
+    command_line::read(&IDENTITY, arguments, &variable, Path::new(&*FILE), &engine)
 }
 
 /// The table of the engine, as the daemon of wasmtime checks it.

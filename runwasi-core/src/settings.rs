@@ -4,7 +4,6 @@
 
 use std::{
     fmt::Display,
-    iter,
     path::{Component, Path, PathBuf},
 };
 
@@ -12,6 +11,7 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, Error, IntoDeserializer},
 };
+use serde_path_to_error::Segment;
 use toml::{
     Spanned, Table, Value,
     de::{DeTable, DeValue},
@@ -35,8 +35,8 @@ pub struct Entry {
     /// The value.
     pub value: Value,
     place: String,
-    /// The places of an array's elements.
-    elements: Vec<String>,
+    /// The elements of an array.
+    elements: Vec<Self>,
 }
 
 /// A wrong setting.
@@ -76,19 +76,26 @@ impl RawSettings {
             let at = error.span().map_or(text.len(), |span| span.start);
             SettingsError::new(place(at), error.message())
         })?;
-        let entry = |prefix: &str, key: &Spanned<_>, value: &Spanned<DeValue<'_>>| {
-            let elements = value.get_ref().as_array().into_iter().flatten();
-            let elements = elements.map(|element| place(element.span().start)).collect();
-            let key_text = format!("{prefix}{}", key.get_ref());
-            let place = place(key.span().start);
-            match Value::deserialize(value.clone().into_deserializer()) {
-                Ok(value) => Ok(Entry { key: key_text, value, place, elements }),
+        let entry = |prefix: &str, key: &Spanned<_>, spanned: &Spanned<DeValue<'_>>| {
+            let name = format!("{prefix}{}", key.get_ref());
+            let entry = |value, at, elements| Entry {
+                key: name.clone(),
+                value,
+                place: place(at),
+                elements,
+            };
+            let at = key.span().start;
+            let value = Value::deserialize(spanned.clone().into_deserializer()).map_err(|_| {
                 // Nothing else that TOML allows is too much for `Value`.
-                Err(_) => {
-                    let reason = format_args!("{} is beyond 64 bits", &text[value.span()]);
-                    Err(SettingsError::new(format!("{place}: {key_text}"), reason))
-                }
-            }
+                let reason = format_args!("{} is beyond 64 bits", &text[spanned.span()]);
+                SettingsError::new(format!("{}: {name}", place(at)), reason)
+            })?;
+            let starts = spanned.get_ref().as_array().into_iter().flatten();
+            let starts = starts.map(|element| element.span().start);
+            let elements = value.as_array().into_iter().flatten().zip(starts);
+            let elements = elements.map(|(value, at)| entry(value.clone(), at, Vec::new()));
+            let elements = elements.collect();
+            Ok(entry(value, at, elements))
         };
         let entries = table.get_ref().iter().flat_map(|(key, value)| match value.get_ref() {
             DeValue::Table(table) if flat(key.get_ref()) => {
@@ -105,11 +112,10 @@ impl RawSettings {
     pub fn read<T: DeserializeOwned + Serialize>(&self, base: &T) -> Result<T, SettingsError> {
         let mut table = in_force(base)?;
         for entry in &self.entries {
-            // Alone at first: an error is then known to be about this entry, or this element of it.
-            for (value, part) in entry.parts() {
-                let alone = Table::from_iter([(entry.key.clone(), value)]);
-                alone.try_into::<T>().map_err(|error| part.reword(error.message()))?;
-            }
+            // Alone at first: an error is then known to be about this entry.
+            let alone = Table::from_iter([(entry.key.clone(), checked(&entry.value))]);
+            serde_path_to_error::deserialize::<_, T>(Value::Table(alone))
+                .map_err(|error| entry.at(error.path()).reword(error.inner().message()))?;
             table.insert(entry.key.clone(), entry.value.clone());
         }
         table.try_into().map_err(|error| SettingsError::new("settings", error))
@@ -134,24 +140,21 @@ impl Entry {
     /// The value of a type (`a string`, `an integer` or `an array of strings`) as a text with its
     /// place. Of an array, each element.
     pub fn texts(&self, wanted: &str) -> Result<Vec<(String, String)>, SettingsError> {
-        let place = |place: &String| format!("{place}: {}", self.key);
-        let element = |(value, at): (&Value, &String)| match value.as_str() {
-            Some(text) => Ok((place(at), text.to_owned())),
-            None => {
-                let reason = format_args!("an element is {}, not a string", kind(value));
-                Err(SettingsError::new(place(at), reason))
-            }
-        };
-        match &self.value {
-            Value::Array(elements) if wanted == "an array of strings" => {
-                elements.iter().zip(&self.elements).map(element).collect()
-            }
-            value if kind(value) == wanted => {
-                let text = value.as_str().map_or(value.to_string(), str::to_owned);
-                Ok(vec![(place(&self.place), text)])
-            }
-            value => Err(self.error(format_args!("is {}, not {wanted}", kind(value)))),
+        if self.value.is_array() && wanted == "an array of strings" {
+            let texts =
+                self.elements.iter().map(|element| element.text("an element is", "a string"));
+            return texts.collect();
         }
+        Ok(vec![self.text("is", wanted)?])
+    }
+
+    fn text(&self, is: &str, wanted: &str) -> Result<(String, String), SettingsError> {
+        let kind = kind(&self.value);
+        if kind != wanted {
+            return Err(self.error(format_args!("{is} {kind}, not {wanted}")));
+        }
+        let text = self.value.as_str().map_or(self.value.to_string(), str::to_owned);
+        Ok((format!("{}: {}", self.place, self.key), text))
     }
 
     /// An error about the value.
@@ -170,26 +173,12 @@ impl Entry {
         SettingsError::new(&self.place, reason)
     }
 
-    /// Checked parts of the value, each with the entry that an error is about: the value itself, or
-    /// of an array an empty one and each element.
-    fn parts(&self) -> Vec<(Value, Self)> {
-        if !self.value.is_array() {
-            return vec![(checked(&self.value), self.clone())];
+    /// The part of an entry that a path leads to: an element of its array, or all of it.
+    fn at(&self, path: &serde_path_to_error::Path) -> &Self {
+        match path.iter().nth(1) {
+            Some(Segment::Seq { index }) => self.elements.get(*index).unwrap_or(self),
+            _ => self,
         }
-        let empty = (Value::Array(Vec::new()), self.clone());
-        let of_element = |element: Self| (Value::Array(vec![checked(&element.value)]), element);
-        iter::once(empty).chain(self.elements().map(of_element)).collect()
-    }
-
-    /// The elements of an array, each with its place.
-    fn elements(&self) -> impl Iterator<Item = Self> {
-        let values = self.value.as_array().into_iter().flatten().zip(&self.elements);
-        values.map(|(value, place)| Self {
-            key: self.key.clone(),
-            value: value.clone(),
-            place: place.clone(),
-            elements: Vec::new(),
-        })
     }
 
     /// An error of `serde` in the words of all errors of settings.
@@ -242,6 +231,7 @@ impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
 /// field would take a date, and an enum a table.
 fn checked(value: &Value) -> Value {
     match value {
+        Value::Array(elements) => Value::Array(elements.iter().map(checked).collect()),
         Value::Datetime(_) | Value::Table(_) => Value::Float(0.0),
         other => other.clone(),
     }
@@ -300,15 +290,12 @@ mod tests {
     }
 
     #[test]
-    fn unknown_key_is_told_with_the_known_ones_or_that_there_is_no_key() {
+    fn key_of_an_engine_without_settings_is_told_as_such() {
         #[derive(Debug, Deserialize, Serialize)]
         #[serde(deny_unknown_fields)]
         struct Nothing {}
         let raw = RawSettings::parse("f", b"[engine]\nx = 1", |_| true).unwrap();
         let no_settings = "f:2: unknown key \"engine.x\", the engine has no settings";
         assert_eq!(raw.read(&Nothing {}).unwrap_err().to_string(), no_settings);
-        assert_eq!(raw.entries[0].unknown("").to_string(), no_settings);
-        let some = "f:2: unknown key \"engine.x\", expected one of a, b";
-        assert_eq!(raw.entries[0].unknown("a, b").to_string(), some);
     }
 }

@@ -9,8 +9,8 @@
 //! | [`thin`] | the shim that containerd starts: asks the daemon, prints the address, exits |
 //! | [`manager`] | both ends of the API between thin shim and daemon |
 //! | [`identity`] | program name, runtime name, state directory, config file, variables |
+//! | [`command_line`] | words, flags and help of the daemon and of its commands |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
-//! | [`subcommands`] | words, flags and help of the commands besides serving |
 //! | [`serve`] | life of the daemon: sockets, signals, takeover, drain |
 //! | `replacement` | a socket in the place of a predecessor's |
 //! | `retirement` | its kinds; the wait of a drained daemon for the others |
@@ -33,6 +33,7 @@
 //! | `traces` | traces by OTLP |
 //! | `wasmtime` (feature) | wasmtime as the engine of a node |
 
+pub mod command_line;
 mod commands;
 pub mod config;
 pub mod daemon;
@@ -52,7 +53,6 @@ mod sandboxes;
 pub mod serve;
 pub mod slots;
 pub mod state_dir;
-pub mod subcommands;
 mod successor;
 mod supervisor;
 pub mod thin;
@@ -67,8 +67,9 @@ pub use identity::Identity;
 use runwasi_core::{logging, sanitize, sys};
 
 use crate::{
+    command_line::{Command, StartFlags},
     commands::CommandError,
-    config::{Command, Settings, StartFlags},
+    config::Settings,
     readiness::Supervisor,
     serve::{EngineSettings, NodeEngine, Start},
     supervisor::Plan,
@@ -81,7 +82,8 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
         |settings: &Settings| N::table(&EngineSettings::of(settings, settings.slots_in_force()));
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let file = Path::new(identity.config_file);
-    let done = match config::read(identity, &arguments, &|name| env::var_os(name), file, &engine) {
+    let environment = |name: &str| env::var_os(name);
+    let done = match command_line::read(identity, &arguments, &environment, file, &engine) {
         Ok(Command::Serve(settings, flags)) => serve::<N>(settings, flags, identity),
         Ok(Command::Precompile(settings, targets)) => {
             precompile::run::<N>(program, &settings, &targets)

@@ -15,9 +15,9 @@ use super::{
     text,
 };
 use crate::{
+    command_line::subcommands::{CacheCommand, Prune},
     config::Settings,
     journal::{millis, now},
-    subcommands::{CacheCommand, Prune},
 };
 
 /// Runs the command.

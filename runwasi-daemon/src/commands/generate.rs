@@ -7,7 +7,7 @@ use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
 use super::{error::CommandError, output};
-use crate::subcommands::Generated;
+use crate::command_line::subcommands::Generated;
 
 /// Section of programs of the administrator.
 const SECTION: &str = "8";
@@ -76,11 +76,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{config, identity::TEST, subcommands};
+    use crate::{
+        command_line::{definitions, subcommands::SHELLS},
+        identity::TEST,
+    };
 
     #[test]
     fn each_command_has_a_page_and_hidden_ones_have_none() {
-        let pages = pages(&config::definitions(&TEST), "1.2.3").unwrap();
+        let pages = pages(&definitions(&TEST), "1.2.3").unwrap();
         let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
         for name in ["", "-status", "-list", "-cache", "-cache-prune", "-debug-bundle"] {
             let file = format!("containerd-wasmtimed{name}.8");
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn pages_have_the_commands_as_they_are_typed_and_no_flag_that_is_refused() {
-        let definitions = config::definitions(&TEST);
+        let definitions = definitions(&TEST);
         let pages = pages(&definitions, "1.2.3").unwrap();
         for (name, page) in &pages {
             let page = String::from_utf8_lossy(page);
@@ -124,13 +127,13 @@ mod tests {
 
     #[test]
     fn shells_complete_the_commands_and_their_flags() {
-        for shell in subcommands::SHELLS {
-            let script = completions(config::definitions(&TEST), shell).unwrap();
+        for shell in SHELLS {
+            let script = completions(definitions(&TEST), shell).unwrap();
             let script = String::from_utf8(script).unwrap();
             for word in ["inspect", "unused-for", "containerd-wasmtimed"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }
         }
-        assert!(completions(config::definitions(&TEST), "nosuch").is_err());
+        assert!(completions(definitions(&TEST), "nosuch").is_err());
     }
 }

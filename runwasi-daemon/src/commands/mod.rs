@@ -1,7 +1,7 @@
 //! The commands that ask running daemons, and those about their files.
 //!
 //! ```text
-//! config ─▶ run ─▶ node: sockets, answers ─▶ status, list, inspect, …: texts ─▶ output
+//! command_line ─▶ run ─▶ node: sockets, answers ─▶ status, list, inspect, …: texts ─▶ output
 //! ```
 //!
 //! A command never starts or disturbs a daemon, and creates and removes no socket. Each wait has a
@@ -39,11 +39,14 @@ use self::{
     output::{note, print},
 };
 use crate::{
-    config::{Settings, definitions},
+    command_line::{
+        definitions,
+        subcommands::{Ask, AskFor, CacheCommand, Generated},
+    },
+    config::Settings,
     identity::Identity,
     journal::now,
     manager::RELOAD_PATIENCE,
-    subcommands::{Ask, AskFor, CacheCommand, Generated},
 };
 
 /// Runs a request to the daemons of the node.

@@ -1,5 +1,5 @@
-//! The settings of a node daemon: command line, environment and a TOML file become one
-//! [`Command`], or an error that names the place of the wrong value. Nothing is opened before.
+//! The settings of a node daemon: command line, environment and a TOML file become [`Settings`], or
+//! an error that names the place of the wrong value. Nothing is opened before.
 //!
 //! A flag wins over the environment, the environment over the file, the file over the default; a
 //! list replaces a list. Overridden values are checked, too: a wrong line of the file would
@@ -7,214 +7,192 @@
 //! wrong.
 
 use std::{
-    ffi::OsString,
-    io,
-    path::{Path, PathBuf},
+    any::TypeId,
+    error::Error,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    sync::LazyLock,
 };
 
-use clap::error::ErrorKind as Parsed;
+use clap::{Arg, ArgAction, Args, FromArgMatches, error::ContextKind};
 use runwasi_core::{
     regular_file::{ReadError, read_regular},
     settings::{RawSettings, SettingsError},
 };
 
-use arguments::{KEYS, Key, Line, Word};
-use socket::{Environment, variable};
+use crate::identity::Identity;
 
-use crate::{
-    identity::Identity,
-    subcommands::{
-        Ask, AskFor, CacheCommand, Commands, ConfigCommand, DebugCommand, Generated, Targets,
-    },
-};
-
-mod arguments;
 mod settings;
-mod socket;
 
-pub use settings::{Settings, StartFlags};
-pub use socket::client_socket;
+pub use settings::Settings;
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Name of the source of the default file.
-const DEFAULT: &str = "default";
+/// The flag that names the file.
+pub(crate) const CONFIG: &str = "--config";
 
-/// The meaning of a command line.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    /// Serve with these settings.
-    Serve(Settings, StartFlags),
-    /// Ask the daemons of the node.
-    Ask(Ask),
-    /// Compile into the cache of these settings.
-    Precompile(Settings, Targets),
-    /// See or clean the cache of these settings.
-    Cache(Settings, CacheCommand),
-    /// Print this file, which [`read`] makes the same settings of.
-    PrintConfig(String),
-    /// The settings are valid. Print this.
-    Checked(String),
-    /// Make a text of the definitions of the command line.
-    Generate(Generated),
-    /// Print the version.
-    Version,
-    /// Print this help.
-    Help(String),
-}
+/// The keys of settings, by the definitions of their flags.
+pub(crate) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let definitions = Settings::augment_args(clap::Command::new(""));
+    definitions.get_arguments().filter_map(Key::of).collect()
+});
+
+/// An environment.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Checks the table `[engine]` of settings, and returns it with the values in force.
 pub type EngineTable<'a> = &'a dyn Fn(&Settings) -> Result<String, SettingsError>;
 
-/// Reads all sources. `arguments` lack the program's name; the `default_file` may be missing.
-pub fn read(
-    identity: &Identity,
-    arguments: &[OsString],
-    environment: Environment<'_>,
-    default_file: &Path,
-    engine: EngineTable<'_>,
-) -> Result<Command, SettingsError> {
-    // Built once: each value of the environment and of the file is parsed by it, too.
-    let mut parser = arguments::command(identity);
-    let matches = match parser.try_get_matches_from_mut(arguments) {
-        Err(error) if error.kind() == Parsed::DisplayVersion => return Ok(Command::Version),
-        Err(error) if error.kind() == Parsed::DisplayHelp => {
-            return Ok(Command::Help(error.to_string()));
-        }
-        parsed => parsed.map_err(|error| arguments::refusal(&error, &parser, arguments))?,
-    };
-    let line = Line::of(&parser, &matches)?;
-    let named = line.value("--config").map(|file| (file.clone(), "--config".to_owned()));
-    let variable = identity.variable("config");
-    let named = named.or_else(|| Some((environment(&variable)?, variable)));
-    let (path, named_by) = named.unwrap_or_else(|| (default_file.into(), DEFAULT.to_owned()));
-    let file = SettingsFile { path: path.into(), named_by };
-    Reader { line, parser, identity, environment, file, engine }.read()
+/// A key of settings.
+pub(crate) struct Key {
+    pub(crate) name: String,
+    pub(crate) flag: String,
+    /// Its type in the file.
+    kind: &'static str,
 }
 
-/// The definitions of the command line, for man pages and completions.
-pub fn definitions(identity: &Identity) -> clap::Command {
-    arguments::command(identity)
+/// A flag and its value: an argument, or a setting of another source.
+pub(crate) struct Word {
+    /// Place of the value in its source.
+    pub(crate) place: String,
+    pub(crate) flag: String,
+    pub(crate) value: OsString,
 }
 
-/// The sources of settings.
-struct Reader<'a> {
-    line: Line,
-    parser: clap::Command,
-    identity: &'a Identity,
-    environment: Environment<'a>,
-    file: SettingsFile,
-    engine: EngineTable<'a>,
+/// The sources of settings. The engine's table is that of the file.
+pub(crate) struct Sources<'a> {
+    pub(crate) identity: &'a Identity,
+    /// Flags of the command line that have a key, and the one that names the file.
+    pub(crate) flags: Vec<Word>,
+    pub(crate) environment: Environment<'a>,
+    pub(crate) file: SettingsFile,
+    pub(crate) engine: EngineTable<'a>,
 }
 
-/// A file, and what names it.
-struct SettingsFile {
-    path: PathBuf,
-    named_by: String,
+/// A file, and what names it; the default one may be missing.
+pub(crate) struct SettingsFile {
+    pub(crate) path: PathBuf,
+    pub(crate) named_by: Option<String>,
 }
 
-impl Reader<'_> {
-    fn read(mut self) -> Result<Command, SettingsError> {
-        Ok(match self.line.arguments.command.take() {
-            None if self.line.arguments.print_config => Command::PrintConfig(self.printed()?),
-            None => Command::Serve(self.checked()?, self.line.arguments.start),
-            Some(Commands::Ask(AskFor::Reload)) => {
-                // The successor would refuse what is wrong here.
-                let socket = self.checked()?.socket;
-                self.ask(socket, AskFor::Reload)
-            }
-            Some(Commands::Ask(request)) => {
-                let socket = self.socket()?;
-                self.ask(socket, request)
-            }
-            Some(Commands::Precompile(targets)) => Command::Precompile(self.checked()?, targets),
-            Some(Commands::Cache(command)) => Command::Cache(self.settings()?, command),
-            Some(Commands::Config(ConfigCommand::Check { file })) => {
-                if let Some(file) = file {
-                    let named_by = "the argument FILE".to_owned();
-                    self.file = SettingsFile { path: file.into(), named_by };
-                }
-                self.checked()?;
-                Command::Checked(format!("{}: valid\n", self.file.shown()))
-            }
-            Some(Commands::Debug(DebugCommand::Bundle { output, log_lines })) => {
-                // Wrong settings do not keep it from its work.
-                let settings = self.printed().map_err(|error| error.to_string());
-                let socket = self.socket();
-                let socket = socket.or_else(|_| client_socket(self.identity, self.environment))?;
-                self.ask(socket, AskFor::DebugBundle { output, log_lines, settings })
-            }
-            Some(Commands::Generate(text)) => Command::Generate(text),
-        })
+impl Key {
+    fn of(flag: &Arg) -> Option<Self> {
+        let kind = match flag.get_value_parser().type_id() {
+            _ if matches!(flag.get_action(), ArgAction::Append) => "an array of strings",
+            id if id == TypeId::of::<u32>() => "an integer",
+            id if id == TypeId::of::<bool>() => "a boolean",
+            _ => "a string",
+        };
+        let name = flag.get_id().as_str().replace('_', "-");
+        Some(Self { name, flag: format!("--{}", flag.get_long()?), kind })
     }
+}
 
-    fn ask(&self, socket: PathBuf, request: AskFor) -> Command {
-        Command::Ask(Ask { socket, patience: self.line.patience, request })
+impl Word {
+    pub(crate) fn new(place: &str, flag: &str, value: impl Into<OsString>) -> Self {
+        Self { place: place.to_owned(), flag: flag.to_owned(), value: value.into() }
     }
+}
 
-    /// The socket for a request to daemons.
-    fn socket(&mut self) -> Result<PathBuf, SettingsError> {
-        // No other setting counts: a wrong one must not hide a daemon that runs, nor fail its
-        // probe. And a file that is just being edited is not read if another source names the
-        // socket.
-        let is_socket = |key: &str| key == "socket";
-        let variables = self.variables(is_socket)?;
-        let is_named = self.line.value("--socket").is_some() || !variables.is_empty();
-        let mut file = if is_named { RawSettings::default() } else { self.file.read()? };
-        file.entries.retain(|entry| is_socket(&entry.key));
-        Ok(self.line.over(&mut self.parser, &[variables, words(&file)?])?.socket)
+impl Sources<'_> {
+    /// The sources with the file that the flag names, or the variable.
+    pub(crate) fn with_named_file(self) -> Self {
+        let variable = self.identity.variable("config");
+        let flag = self.flags.iter().rfind(|word| word.flag == CONFIG);
+        let file = match (flag, (self.environment)(&variable)) {
+            (Some(Word { flag, value, .. }), _) => SettingsFile::named(value, flag),
+            (None, Some(path)) => SettingsFile::named(&path, &variable),
+            (None, None) => return self,
+        };
+        Self { file, ..self }
     }
 
     /// The settings in force as a file.
-    fn printed(&mut self) -> Result<String, SettingsError> {
+    pub(crate) fn printed(&self) -> Result<String, SettingsError> {
         let settings = self.settings()?;
         let table = (self.engine)(&settings)?;
         Ok(format!("{}\n{table}", settings.to_toml()?))
     }
 
     /// The settings, with a table of the engine that is valid, too.
-    fn checked(&mut self) -> Result<Settings, SettingsError> {
+    pub(crate) fn checked(&self) -> Result<Settings, SettingsError> {
         let settings = self.settings()?;
         (self.engine)(&settings)?;
         Ok(settings)
     }
 
     /// The settings of all sources.
-    fn settings(&mut self) -> Result<Settings, SettingsError> {
+    pub(crate) fn settings(&self) -> Result<Settings, SettingsError> {
         let variables = self.variables(|_| true)?;
         let mut file = self.file.read()?;
         let table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
         let engine = RawSettings { entries: table.collect() };
-        let settings = self.line.over(&mut self.parser, &[variables, words(&file)?])?;
-        Ok(Settings { engine, ..settings })
+        Ok(Settings { engine, ..self.merged(&variables, &words(&file)?)? })
     }
 
-    /// The values of the variables of some keys, as flags.
+    /// The socket for a request to daemons. No other setting counts: a wrong one must not hide a
+    /// daemon that runs, nor fail its probe.
+    pub(crate) fn socket(&self) -> Result<PathBuf, SettingsError> {
+        let is_socket = |key: &str| key == "socket";
+        let variables = self.variables(is_socket)?;
+        let is_named = self.flags.iter().chain(&variables).any(|word| word.flag == "--socket");
+        // A file that is just being edited is not read if another source names the socket.
+        let mut file = if is_named { RawSettings::default() } else { self.file.read()? };
+        file.entries.retain(|entry| is_socket(&entry.key));
+        Ok(self.merged(&variables, &words(&file)?)?.socket)
+    }
+
+    /// The values of the variables of some keys.
     fn variables(&self, is_asked: impl Fn(&str) -> bool) -> Result<Vec<Word>, SettingsError> {
         let mut words = Vec::new();
-        for Key { name, flag, .. } in KEYS.iter().filter(|key| is_asked(&key.name)) {
+        for Key { name, flag, kind } in KEYS.iter().filter(|key| is_asked(&key.name)) {
             let variable = variable(self.identity, name, self.environment)?;
             let Some((place, text)) = variable else { continue };
-            let texts = text.split(|character| *name == "bundle-roots" && character == ':');
+            let texts = text.split(|character| kind.starts_with("an array") && character == ':');
             words.extend(texts.map(|text| Word::new(&place, flag, text)));
         }
         Ok(words)
     }
+
+    /// The settings of flags, variables and file, of which an earlier one wins. All are checked.
+    fn merged(&self, variables: &[Word], file: &[Word]) -> Result<Settings, SettingsError> {
+        let socket = self.identity.socket().into_os_string();
+        let parser = clap::Command::new("").no_binary_name(true);
+        let mut parser =
+            Settings::augment_args(parser).mut_arg("socket", |flag| flag.default_value(socket));
+        for word in variables.iter().chain(file) {
+            let of_word = |error| SettingsError { place: word.place.clone(), ..error };
+            parsed(&mut parser, &[word]).map_err(of_word)?;
+        }
+        let mut in_force: Vec<&Word> = Vec::new();
+        for source in [file, variables, &self.flags] {
+            in_force.retain(|set| source.iter().all(|word| word.flag != set.flag));
+            in_force.extend(source);
+        }
+        in_force.retain(|word| word.flag != CONFIG);
+        let settings = parsed(&mut parser, &in_force)?;
+        let address = in_force.iter().find(|word| word.flag == "--metrics-address");
+        let place = address.map_or("--metrics-address", |word| &word.place);
+        settings.check_metrics_address().map_err(|reason| SettingsError::new(place, reason))?;
+        Ok(settings)
+    }
 }
 
 impl SettingsFile {
+    pub(crate) fn named(path: &OsStr, named_by: &str) -> Self {
+        Self { path: path.into(), named_by: Some(named_by.to_owned()) }
+    }
+
     fn read(&self) -> Result<RawSettings, SettingsError> {
-        let Self { path, named_by } = self;
-        let name = path.display().to_string();
+        let name = self.path.display().to_string();
+        let named_by = self.named_by.as_deref().unwrap_or("default");
         if name.is_empty() {
             return Err(SettingsError::new(named_by, "is empty"));
         }
-        let is_missing =
-            |error: &io::Error| named_by == DEFAULT && error.kind() == io::ErrorKind::NotFound;
-        let reason = match read_regular(path, MAX_BYTES) {
+        let reason = match read_regular(&self.path, MAX_BYTES) {
             Ok(bytes) => return RawSettings::parse(&name, &bytes, |table| table == "engine"),
-            Err(ReadError::Io(error)) if is_missing(&error) => return Ok(RawSettings::default()),
+            Err(ReadError::Io(_)) if self.is_absent() => return Ok(RawSettings::default()),
             Err(ReadError::Io(error)) => format!("{error} (named by {named_by})"),
             Err(ReadError::NotRegular) => format!("not a regular file (named by {named_by})"),
             Err(ReadError::TooLarge { limit }) => format!("larger than {limit} bytes"),
@@ -222,15 +200,43 @@ impl SettingsFile {
         Err(SettingsError::new(name, reason))
     }
 
+    fn is_absent(&self) -> bool {
+        self.named_by.is_none() && matches!(self.path.try_exists(), Ok(false))
+    }
+
     /// Its name, for a message.
-    fn shown(&self) -> String {
-        let is_absent = self.named_by == DEFAULT && !self.path.exists();
-        let note = if is_absent { " (absent, so the defaults)" } else { "" };
+    pub(crate) fn shown(&self) -> String {
+        let note = if self.is_absent() { " (absent, so the defaults)" } else { "" };
         format!("{}{note}", self.path.display())
     }
 }
 
-/// The keys of the file as flags, which check the values.
+/// The manager socket for clients, which read no file: that of the variable, else the default.
+pub fn client_socket(
+    identity: &Identity,
+    environment: Environment<'_>,
+) -> Result<PathBuf, SettingsError> {
+    let Some((name, path)) = variable(identity, "socket", environment)? else {
+        return Ok(identity.socket());
+    };
+    settings::socket(&path).map_err(|reason| SettingsError::new(name, reason))
+}
+
+/// The variable of a key, if it is set, and its text: settings go into messages to containerd.
+fn variable(
+    identity: &Identity,
+    key: &str,
+    environment: Environment<'_>,
+) -> Result<Option<(String, String)>, SettingsError> {
+    let name = identity.variable(key);
+    match environment(&name).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some((name, text))),
+        Some(Err(value)) => Err(SettingsError::new(name, format_args!("{value:?} is not UTF-8"))),
+    }
+}
+
+/// The keys of a file as flags, which check the values.
 fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
     let mut words = Vec::new();
     for entry in &file.entries {
@@ -247,5 +253,22 @@ fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
     Ok(words)
 }
 
+/// The settings of words, with the defaults of the others.
+fn parsed(parser: &mut clap::Command, words: &[&Word]) -> Result<Settings, SettingsError> {
+    let arguments = words.iter().map(|word| {
+        let mut argument = OsString::from(format!("{}=", word.flag));
+        argument.push(&word.value);
+        argument
+    });
+    let matches = parser.try_get_matches_from_mut(arguments);
+    let settings = matches.and_then(|matches| Settings::from_arg_matches(&matches));
+    settings.map_err(|error| {
+        let flag = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+        // Without a reason the value is right, and stands before a command and after it.
+        let reason = error.source().map_or("is given twice".to_owned(), ToString::to_string);
+        SettingsError::new(flag.split(' ').next().unwrap_or_default(), reason)
+    })
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,13 +2,13 @@
 //! variables become flags, so that each check and each default stands once.
 
 use std::{
-    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use clap::{ArgAction, Args};
 use runwasi_core::{
+    bootstrap::socket::MAX_PATH,
     logging::LogFormat,
     native::setting::{DEFAULT, NativeRuntime},
     settings::{
@@ -18,8 +18,10 @@ use runwasi_core::{
 use serde::{Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
 
-use super::socket::socket;
 use crate::{limits, metrics::address::Address};
+
+/// The longest name below the socket's directory, with the kernel's largest pid (`PID_MAX_LIMIT`).
+const LONGEST_PRIVATE_SOCKET: &str = "daemons/4194304.sock";
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
@@ -75,26 +77,6 @@ pub struct Settings {
     pub engine: RawSettings,
 }
 
-/// Flags of one start, which are no keys of a file.
-#[derive(Clone, Debug, PartialEq, Args)]
-pub struct StartFlags {
-    /// Write "ready" to this open descriptor (3 or more) and close it, when serving.
-    #[arg(long, value_name = "N", value_parser = open_fd)]
-    pub ready_fd: Option<i32>,
-    /// Take this open descriptor (3 or more) as the manager socket, listening.
-    #[arg(long, value_name = "N", value_parser = open_fd)]
-    pub listen_fd: Option<i32>,
-    /// Leave a small parent process, for systemd.
-    #[arg(long)]
-    pub guard: bool,
-    /// Report to the guard by this open descriptor (3 or more); guards add this flag.
-    #[arg(long, value_name = "N", value_parser = open_fd)]
-    pub guard_fd: Option<i32>,
-    /// The flags that a guard passes on to the daemons it starts.
-    #[arg(skip)]
-    pub of_hosts: Vec<OsString>,
-}
-
 impl Settings {
     /// Where compiled code is kept, if at all.
     pub fn cache(&self) -> Option<&Path> {
@@ -134,6 +116,32 @@ impl Settings {
     }
 }
 
+/// The path of a socket, short enough to bind every socket beside it.
+pub(super) fn socket(word: &str) -> Result<PathBuf, String> {
+    let path = absolute_path(word)?;
+    let (Some(directory), Some(name), false) =
+        (path.parent(), path.file_name(), word.ends_with('/'))
+    else {
+        return Err(format!("{word:?} names a directory, not a socket"));
+    };
+    if directory == Path::new("/") {
+        let why = "its directory becomes the daemon's own";
+        return Err(format!("{word:?} is in the root directory; {why}"));
+    }
+    if name == "daemons" || name == "sandboxes" {
+        return Err(format!("{word:?} has the name of one of the daemon's directories"));
+    }
+    let private = directory.join(LONGEST_PRIVATE_SOCKET);
+    for path in [&path, &private] {
+        let length = path.as_os_str().len();
+        if length > MAX_PATH {
+            let most = format!("with {length} bytes, at most {MAX_PATH} are possible");
+            return Err(format!("a socket would be {path:?} {most}"));
+        }
+    }
+    Ok(path)
+}
+
 fn is_local(address: SocketAddr) -> bool {
     // An IPv4 address may be written as one of IPv6.
     address.ip().to_canonical().is_loopback()
@@ -154,15 +162,4 @@ fn log_level(word: &str) -> Result<LevelFilter, String> {
 
 fn show<S: Serializer>(level: &LevelFilter, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(level)
-}
-
-/// A descriptor that is open now, before any is opened here: a wrong number could later be that of
-/// a connection, and `ready` would go to a stranger. A standard stream must not be closed.
-fn open_fd(word: &str) -> Result<i32, String> {
-    let fd = Within::<0, { i32::MAX.unsigned_abs() }>::parse(word, "")?.cast_signed();
-    if fd < 3 {
-        return Err(format!("{fd} is a standard stream; 3 or more is needed"));
-    }
-    let open = Path::new("/proc/self/fd").join(fd.to_string()).symlink_metadata();
-    open.map(|_| fd).map_err(|_| format!("{fd} is not open"))
 }

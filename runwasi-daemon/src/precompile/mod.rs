@@ -30,10 +30,10 @@ use self::{
     progress::{Done, Progress},
 };
 use crate::{
+    command_line::subcommands::Targets,
     commands::output,
     config::Settings,
     serve::{EngineSettings, NodeEngine},
-    subcommands::Targets,
 };
 
 mod find;

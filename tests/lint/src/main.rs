@@ -237,6 +237,7 @@ mod tests {
             ("CONTRIBUTING.md", ""),
             ("packaging/containerd-wasmtimed.toml", "a = 1\n"),
             ("runwasi-daemon/src/config/settings.rs", settings),
+            ("runwasi-daemon/src/command_line/start.rs", ""),
             ("runwasi-wasmtime/src/settings.rs", settings),
         ] {
             let path = root.join(name);

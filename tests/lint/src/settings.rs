@@ -16,6 +16,7 @@ use syn::{
 const DOCUMENT: &str = "docs/settings-reference.md";
 const EXAMPLE: &str = "packaging/containerd-wasmtimed.toml";
 const DAEMON: &str = "runwasi-daemon/src/config/settings.rs";
+const FLAGS: &str = "runwasi-daemon/src/command_line/start.rs";
 const ENGINE: &str = "runwasi-wasmtime/src/settings.rs";
 const BEGIN: &str = "<!-- settings: begin -->\n";
 const END: &str = "<!-- settings: end -->\n";
@@ -43,13 +44,14 @@ fn text(root: &Path, name: &str) -> Result<String> {
 fn generated(root: &Path) -> Result<String> {
     let example = Example::read(&text(root, EXAMPLE)?);
     let daemon = Rust::read(&text(root, DAEMON)?).context(DAEMON)?;
+    let flags = flags(&text(root, FLAGS)?).context(FLAGS)?;
     let engine = Rust::read(&text(root, ENGINE)?).context(ENGINE)?;
     let mut out =
         String::from("## Of the daemon\n\n| key | flag | default | meaning |\n|---|---|---|---|\n");
     for field in &daemon.fields {
         out.push_str(&daemon_row(field, Some(&example)));
     }
-    for field in &daemon.flags {
+    for field in &flags {
         out.push_str(&daemon_row(field, None));
     }
     out.push_str("\n## Of the engine\n\n| key | default | values | meaning |\n|---|---|---|---|\n");
@@ -87,8 +89,6 @@ fn engine_row(field: &Field, source: &Rust, example: &Example) -> String {
 /// A parsed file: the fields of its settings, the rest with the numbers of its constants.
 struct Rust {
     fields: Vec<Field>,
-    /// Flags that are no settings.
-    flags: Vec<Field>,
     file: File,
     constants: HashMap<String, String>,
 }
@@ -103,8 +103,7 @@ impl Rust {
         let constants = constants.collect();
         let fields = take_fields(&mut file.items, "Settings")?;
         ensure!(!fields.is_empty(), "no fields in `Settings`");
-        let flags = take_fields(&mut file.items, "StartFlags")?;
-        Ok(Self { fields, flags, file, constants })
+        Ok(Self { fields, file, constants })
     }
 
     /// The values that a key may have: a range, or those of an enum, or `true` and `false`.
@@ -136,6 +135,11 @@ impl Rust {
         let plain = bound.replace('_', "");
         self.constants.get(bound).cloned().unwrap_or(plain)
     }
+}
+
+/// The flags that are no settings.
+fn flags(text: &str) -> Result<Vec<Field>> {
+    take_fields(&mut syn::parse_file(text)?.items, "StartFlags")
 }
 
 /// The lines `key = value` of the example file by table and key, those in comments included.
@@ -304,8 +308,10 @@ mod tests {
                 /// Directory.
                 #[arg(long = \"bundle-root\", value_name = \"DIR\")]
                 bundle_roots: Vec<PathBuf>,
-            }
-            struct StartFlags {
+            }",
+        );
+        let flags = flags(
+            "struct StartFlags {
                 /// Wait.
                 #[arg(long)]
                 guard: bool,
@@ -315,9 +321,10 @@ mod tests {
         );
         let example = Example::read("bundle-roots = [\"/run\"]\n");
         let source = source.unwrap();
+        let flags = flags.unwrap();
         let of_keys = source.fields.iter().map(|field| daemon_row(field, Some(&example)));
         let rows: Vec<_> =
-            of_keys.chain(source.flags.iter().map(|field| daemon_row(field, None))).collect();
+            of_keys.chain(flags.iter().map(|field| daemon_row(field, None))).collect();
         let expected = [
             "| `bundle-roots` | `--bundle-root` | `[\"/run\"]` | Directory |\n",
             "|  | `--guard` | – | Wait |\n",
