@@ -8,11 +8,12 @@
 //! of one that dies.
 //!
 //! ```text
-//! shared: gate (shared), use (shared), gate released        alone: gate (alone), use (alone)
+//! shared: gate (alone), use (shared), gate released        alone: gate (shared), use (alone)
 //! ```
 //!
-//! A case that waits to be alone holds the gate, so that no other begins before it has had its
-//! turn.
+//! A case that waits to be alone has a share of the gate, so that no other begins before it has had
+//! its turn. Cases that wait to be alone come one after the other: each time that the others begin
+//! and end again, cores are idle.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -71,7 +72,7 @@ fn shared(directory: &Path) -> io::Result<Vec<File>> {
     // another that waits for the first.
     let gate = (HELD.get() == 0).then(|| open(directory, "gate")).transpose()?;
     if let Some(gate) = &gate {
-        gate.lock_shared()?;
+        gate.lock()?;
     }
     let share = open(directory, "use")?;
     share.lock_shared()?;
@@ -80,7 +81,7 @@ fn shared(directory: &Path) -> io::Result<Vec<File>> {
 
 fn alone(directory: &Path) -> io::Result<Vec<File>> {
     let gate = open(directory, "gate")?;
-    gate.lock()?;
+    gate.lock_shared()?;
     let all = open(directory, "use")?;
     all.lock()?;
     Ok(vec![all, gate])
@@ -119,6 +120,8 @@ pub(crate) fn tried(runtime: Runtime, check: impl Fn()) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -164,9 +167,9 @@ mod tests {
                 sender.send("alone").unwrap();
                 wait.recv().unwrap();
             });
-            // Until it waits: it has the gate then.
+            // Until it waits: it has its share of the gate then.
             let gate = open(directory.path(), "gate").unwrap();
-            while gate.try_lock_shared().is_ok() {
+            while gate.try_lock().is_ok() {
                 gate.unlock().unwrap();
                 std::thread::yield_now();
             }
@@ -181,10 +184,33 @@ mod tests {
     }
 
     #[test]
+    fn cases_that_wait_to_be_alone_come_before_all_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path();
+        let first = alone(place).unwrap();
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // It waits for the first one, and has its share of the gate.
+            let gate = open(place, "gate").unwrap();
+            gate.lock_shared().unwrap();
+            let shared = scope.spawn(|| {
+                let _share = shared(place).unwrap();
+                assert!(ended.load(Ordering::SeqCst), "it began before the second one");
+            });
+            drop(first);
+            let second = open(place, "use").unwrap();
+            second.lock().unwrap();
+            ended.store(true, Ordering::SeqCst);
+            drop((second, gate));
+            shared.join().unwrap();
+        });
+    }
+
+    #[test]
     fn a_second_share_of_a_case_does_not_wait_for_one_that_waits() {
         let directory = tempfile::tempdir().unwrap();
         let gate = open(directory.path(), "gate").unwrap();
-        gate.lock().unwrap();
+        gate.lock_shared().unwrap();
         let first = Use::taken(Ok(Vec::new()));
         drop(shared(directory.path()).unwrap());
         drop(first);

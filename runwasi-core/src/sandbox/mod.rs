@@ -51,7 +51,7 @@ use crate::{
     metrics::lives::CountedSandbox,
     network::Network,
     observe::{self, Step},
-    process::{Process, state::Request},
+    process::{Process, ProcessError, state::Request},
     resources::usage::Usage,
     shutdown::Tasks,
     stdio::pty::Size,
@@ -417,6 +417,7 @@ impl Sandbox {
     }
 
     /// Ends a container in any state and forgets it. Its `poststop` hooks have `patience` together.
+    /// Several callers at once get the same exit.
     pub async fn end(&self, id: &Id, patience: Duration) -> Result<(u32, Exit), SandboxError> {
         let container = match self.find(id.as_str()) {
             Some(Member::Guest(container)) => container,
@@ -427,7 +428,14 @@ impl Sandbox {
         if self.kill(&container, "", Some(Signal::KILL)).await.is_ok() {
             self.wait(&container, "").await?;
         }
-        self.delete(&container, "", Some(patience)).await
+        let deleted = self.delete(&container, "", Some(patience)).await;
+        match (deleted, container.init.status().exit) {
+            // By another request, whose client may have given it up.
+            (Err(SandboxError::Process { source: ProcessError::Deleted, .. }), Some(exit)) => {
+                Ok((container.init.info().pid, exit))
+            }
+            (deleted, _) => deleted,
+        }
     }
 
     /// Waits for the end of a process. Any number of callers may wait at the same time.

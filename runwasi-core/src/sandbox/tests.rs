@@ -52,6 +52,22 @@ async fn container_of_a_failed_hook_is_killed_without_the_caller_of_its_start() 
     harness.stop().await;
 }
 
+/// As a shim that asks once more after a server that did not answer.
+#[tokio::test]
+async fn end_that_is_asked_for_twice_has_the_same_exit_for_both() {
+    let harness = Harness::start(ScriptedEngine).unwrap();
+    let client = harness.client().await.unwrap();
+    let bundle = harness.bundle("c", &["wait"]).write().unwrap();
+    client.create("c", &bundle, &StdioPaths::default(), &[]).await.unwrap();
+    client.start("c").await.unwrap();
+    let id = Id::parse("container id", "c").unwrap();
+    let end = || harness.sandbox().end(&id, SOON);
+    let both = timeout(SOON, async { tokio::join!(end(), end()) }).await.unwrap();
+    let status = |ended: Result<(u32, Exit), _>| ended.map(|(_, exit)| exit.status.get()).unwrap();
+    assert_eq!([status(both.0), status(both.1)], [137, 137]);
+    harness.stop().await;
+}
+
 #[tokio::test]
 async fn hook_after_the_end_runs_without_the_caller_of_the_delete() {
     let harness = Harness::start(ScriptedEngine).unwrap();
