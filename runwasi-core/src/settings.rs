@@ -290,12 +290,15 @@ mod tests {
     }
 
     #[test]
-    fn key_of_an_engine_without_settings_is_told_as_such() {
+    fn unknown_key_is_told_with_the_known_ones_or_that_there_is_no_key() {
         #[derive(Debug, Deserialize, Serialize)]
         #[serde(deny_unknown_fields)]
         struct Nothing {}
         let raw = RawSettings::parse("f", b"[engine]\nx = 1", |_| true).unwrap();
         let no_settings = "f:2: unknown key \"engine.x\", the engine has no settings";
         assert_eq!(raw.read(&Nothing {}).unwrap_err().to_string(), no_settings);
+        assert_eq!(raw.entries[0].unknown("").to_string(), no_settings);
+        let some = "f:2: unknown key \"engine.x\", expected one of a, b";
+        assert_eq!(raw.entries[0].unknown("a, b").to_string(), some);
     }
 }

@@ -142,18 +142,13 @@ pub(super) fn state_response(container: &Container, process: &Process) -> StateR
         exec_id: exec_id(info),
         ..StateResponse::default()
     };
-    match status.exit {
-        Some(exit) => {
-            response.exit_status = exit.status.get();
-            response.exited_at = timestamp(exit.at);
-        }
-        // As runc's shim: containerd 1.7 and later read 1970 from an absent field, and their
-        // clients ask for the zero time.
-        None => {
-            let zero = Timestamp { seconds: ZERO_TIME, ..Timestamp::default() };
-            response.exited_at = MessageField::some(zero);
-        }
+    if let Some(exit) = &status.exit {
+        response.exit_status = exit.status.get();
     }
+    // Until the end as runc's shim: containerd 1.7 and later read 1970 from an absent field, and
+    // their clients ask for the zero time.
+    let zero = || MessageField::some(Timestamp { seconds: ZERO_TIME, ..Timestamp::default() });
+    response.exited_at = status.exit.map_or_else(zero, |exit| timestamp(exit.at));
     response
 }
 

@@ -10,6 +10,7 @@ use std::{
     any::TypeId,
     error::Error,
     ffi::{OsStr, OsString},
+    io,
     path::PathBuf,
     sync::LazyLock,
 };
@@ -190,9 +191,14 @@ impl SettingsFile {
         if name.is_empty() {
             return Err(SettingsError::new(named_by, "is empty"));
         }
+        let may_be_missing = self.named_by.is_none();
         let reason = match read_regular(&self.path, MAX_BYTES) {
             Ok(bytes) => return RawSettings::parse(&name, &bytes, |table| table == "engine"),
-            Err(ReadError::Io(_)) if self.is_absent() => return Ok(RawSettings::default()),
+            Err(ReadError::Io(error))
+                if may_be_missing && error.kind() == io::ErrorKind::NotFound =>
+            {
+                return Ok(RawSettings::default());
+            }
             Err(ReadError::Io(error)) => format!("{error} (named by {named_by})"),
             Err(ReadError::NotRegular) => format!("not a regular file (named by {named_by})"),
             Err(ReadError::TooLarge { limit }) => format!("larger than {limit} bytes"),
@@ -200,13 +206,10 @@ impl SettingsFile {
         Err(SettingsError::new(name, reason))
     }
 
-    fn is_absent(&self) -> bool {
-        self.named_by.is_none() && matches!(self.path.try_exists(), Ok(false))
-    }
-
     /// Its name, for a message.
     pub(crate) fn shown(&self) -> String {
-        let note = if self.is_absent() { " (absent, so the defaults)" } else { "" };
+        let is_absent = self.named_by.is_none() && matches!(self.path.try_exists(), Ok(false));
+        let note = if is_absent { " (absent, so the defaults)" } else { "" };
         format!("{}{note}", self.path.display())
     }
 }
