@@ -132,14 +132,13 @@ demo: ## from nothing to "Hello from wasm!" on both runtimes of a private contai
 	@scripts/demo
 
 test: ## all tests, with a real containerd and in a virtual machine (needs root)
-	scripts/setup test
-	scripts/together '$(BUILD)' 'scripts/guests --compile' 'scripts/vm-image $(DEBIAN)'
+	scripts/setup build
+	scripts/together '$(BUILD)' 'scripts/setup test && scripts/guests --compile && scripts/vm-image $(DEBIAN)'
 	scripts/guests
 	scripts/tests
 	@scripts/tried facts | scripts/tried record host 'all tests passed'
-	scripts/fuzz 60
 	scripts/test-packages
-	scripts/test-vm smoke
+	scripts/together 'scripts/test-vm smoke' 'nice scripts/fuzz 60'
 
 tried: test ## all tests, here and on two kernels; then the README's table of what they ran on (needs root)
 	DEBIAN=trixie scripts/test-vm smoke
