@@ -8,8 +8,8 @@
 #   success if the interface, or any modification, is missing.
 # Seen: interface gone, two DELs: macvlan 1 and 1 "Link not found", 10.9.0.2 allocated;
 #   host-device 1 and 1, nothing allocated; bridge and ptp 0 and 0, nothing allocated
-# Here: containerd calls DEL until it succeeds: a pod of such a network cannot be removed, and the
-#   addresses run out.
+# Here: a pod's removal is tried until DEL succeeds: a pod of such a network stays, and so does
+#   its address.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -7,7 +7,8 @@
 #   address; the first name of a line is the canonical one, the others are aliases.
 # Seen: db with 192.0.2.1 and 2001:db8::1: after it is written 2001:db8::1 alone; the alias web of
 #   www.example: canonical after it is written
-# Here: the shims give each pod a hosts file with localhost in a line of either kind.
+# Here: the shims give a pod a copy of the host's /etc/hosts; names that such a tool has taken out
+#   of it the pod does not have either.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -9,8 +9,8 @@
 #   parsing if the last character is ".".
 # Seen: 12.0003: structured-headers "12." and an error to read it, structured-field-values "12.0";
 #   0.0625: "0.063" and "0.062"
-# Here: a Server-Timing or priority that a service computes is valid for most values, and for some
-#   of them the whole field is lost. Services of the shims get and send their fields unchanged.
+# Here: a Server-Timing or priority that an HTTP service computes is valid for most values, and
+#   for some of them the whole field is lost.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

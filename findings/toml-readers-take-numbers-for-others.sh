@@ -6,8 +6,8 @@
 #   Float: inf, nan and both with a sign are floats. js-toml says so.
 # Seen: 0o755: 493, j-toml 0, with BigInts 493; 0b1010: 10, j-toml 0, with BigInts 10; nan:
 #   fast-toml false; -inf: fast-toml "-inf"
-# Here: modes of sockets and directories are octal numbers in settings like containerd's: 0 makes
-#   them accessible to no one. The daemon's settings are read in Rust.
+# Here: a mode of a socket or directory, which settings write as 0o755, becomes one that lets no
+#   one in. The daemon's settings are read in Rust.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
