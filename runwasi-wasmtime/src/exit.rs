@@ -20,6 +20,11 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, spec: &InstanceSpec) -> 
     spec.fault(fault, &report(&error)).await
 }
 
+/// True for an end by `exit` with success.
+pub(crate) fn is_success(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref(), Some(I32Exit(0)))
+}
+
 /// Kind of a trap: the name that wasmtime gives it, or the error of the host that has ended the
 /// guest.
 fn trap_kind(error: &wasmtime::Error) -> String {

@@ -28,6 +28,7 @@
 //! | `http` | a component that answers HTTP |
 //! | `outbound` | network access of a component |
 //! | `paced` | I/O of the host in steps that end the turn of its guest |
+//! | `authority` | port of an HTTP request's authority |
 //! | `timed_body` | body of a request or a response with a time limit |
 //! | `timer` | exact sleeps of guests |
 //! | `trace` | spans of HTTP requests |
@@ -40,6 +41,7 @@
 //! Only this crate uses wasmtime's types. `runwasi-core` does not depend on wasmtime.
 
 mod annotations;
+mod authority;
 mod backtrace;
 pub mod builder;
 mod codegen;

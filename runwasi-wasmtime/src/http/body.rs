@@ -17,15 +17,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, Version, header};
+use http::{Method, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::{
-    error::Failure,
     stream,
     ticket::{Call, Ticket},
+    written::{Written, declared_length, is_bodiless},
 };
 
 /// Body of a response: a text of the server, or what the guest writes.
@@ -79,11 +79,14 @@ impl GuestBody {
         call: Option<Call>,
         ticket: Ticket,
     ) -> Response<ResponseBody> {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::NO_CONTENT {
+            // RFC 9110, section 8.6. Clients of HTTP/2 take the response for a cut one.
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
         let left = declared_length(&head.headers);
-        // The head completes these, whatever the guest writes. hyper knows that for HTTP/1 alone.
-        let bodiless = *method == Method::HEAD
-            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        // hyper knows that for HTTP/1 alone.
+        let bodiless = is_bodiless(method, head.status);
         let complete = bodiless || left == Some(0);
         let is_bare = bodiless && ticket.is_http2();
         if version == Version::HTTP_10 && !bodiless && left.is_none() {
@@ -100,7 +103,7 @@ impl GuestBody {
         }
         // The call comes first: a frame that it writes in this poll is sent in this poll. Both
         // polls register the waker of this task, so progress of either continues the response.
-        self.failed |= self.drive(cx).is_err();
+        self.drive(cx);
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         // After the poll: a shared instance is marked as failed before its end, which ends the
         // body.
@@ -109,6 +112,10 @@ impl GuestBody {
             Poll::Ready(Some(Ok(frame))) => {
                 self.complete |= self.is_last(&frame);
                 return Poll::Ready(Some(Ok(frame)));
+            }
+            // Nothing more is owed. HTTP/2 asks all the same.
+            Poll::Ready(_) | Poll::Pending if self.complete && self.failed => {
+                return Poll::Ready(None);
             }
             Poll::Ready(Some(Err(_))) | Poll::Ready(None) | Poll::Pending if self.failed => {
                 Cut::Failed
@@ -145,12 +152,16 @@ impl GuestBody {
     }
 
     /// Polls the call in an instance of its own, unless it has returned.
-    fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        let Some(Call::Own(call)) = &mut self.call else { return Ok(()) };
-        let Poll::Ready(returned) = call.as_mut().poll(cx) else { return Ok(()) };
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        let Some(Call::Own(call)) = &mut self.call else { return };
+        let Poll::Ready(returned) = call.as_mut().poll(cx) else { return };
         // It must not be polled again.
         self.call = None;
-        returned
+        if let Err(broken) = returned {
+            let written = Written::of(&mut self.body, cx);
+            self.failed = !written.has_ended || broken.store.is_none();
+            self.body = written.into_body();
+        }
     }
 
     /// Counts the bytes of a frame. True if hyper needs no further frame.
@@ -216,8 +227,4 @@ impl Drop for GuestBody {
             ticket.go_on(call);
         }
     }
-}
-
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -36,6 +36,12 @@ const BUFFER: usize = 64 << 10;
 const STREAMS: u32 = 128;
 /// Largest head of an HTTP/2 request, in bytes.
 const HEADERS: u32 = 32 << 10;
+/// Bytes of a stream of HTTP/2 that its client may send before a guest has taken any.
+const WINDOW: u32 = 64 << 10;
+/// The same of all streams of a connection.
+// All that the streams may send: bodies of streams that wait for a slot must not keep those back
+// of the streams that have one.
+const WINDOWS: u32 = STREAMS * WINDOW;
 /// Bytes of a stream of HTTP/2 that may wait for the socket before a further piece is taken.
 // hyper's default is 400 KiB: 50 MiB of a container's limit for a client that reads nothing.
 const UNSENT: usize = 64 << 10;
@@ -51,6 +57,8 @@ pub(super) fn builder<E>(executor: E) -> auto::Builder<E> {
         .http2()
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADERS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOWS)
         .max_send_buf_size(UNSENT);
     builder
 }
@@ -77,7 +85,7 @@ pub(super) async fn serve(
     let activity = Arc::new(Activity::new(settings.header_timeout, settings.idle_timeout));
     let socket = Arc::new(Mutex::new(stream));
     let _reset = rest::ResetIfOpenEnded(&socket, &activity);
-    let wire = Wire::new(socket.clone(), activity.clone());
+    let wire = Wire::new(socket.clone(), activity.clone(), serving.spec.memory.clone());
     if !run(&serving, &builder, wire, &activity, drain).await {
         return;
     }
@@ -247,13 +255,15 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use bytes::Bytes;
+    use futures_util::{future::try_join_all, stream};
     use http::Response;
     use http_body::{Body, Frame};
-    use http_body_util::Empty;
+    use http_body_util::{BodyExt, Empty, Full, StreamBody};
     use hyper::client::conn::http2;
     use hyper_util::rt::TokioExecutor;
     use tokio::{
         io::{duplex, join},
+        sync::{Semaphore, oneshot},
         task::yield_now,
         time::timeout,
     };
@@ -315,5 +325,59 @@ mod tests {
         }
         // One piece waits, and others are on their way.
         assert!(taken.load(Relaxed) * PIECE <= UNSENT + 4 * PIECE, "{taken:?}");
+    }
+
+    #[tokio::test]
+    async fn bodies_of_streams_that_wait_do_not_keep_back_those_that_are_read() {
+        const REQUESTS: usize = 60;
+        const AT_ONCE: usize = 2;
+        // More than a window in all, and of each stream.
+        const BODY: usize = 100 << 10;
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let count = begun.clone();
+        let answer = service_fn(move |request: Request<Incoming>| {
+            count.fetch_add(1, Relaxed);
+            let slots = slots.clone();
+            async move {
+                let _slot = slots.acquire().await.unwrap();
+                let body = request.into_body().collect().await?.to_bytes();
+                Ok::<_, hyper::Error>(Response::new(Full::new(body)))
+            }
+        });
+        let (near, far) = duplex(1 << 20);
+        let builder = builder(TokioExecutor::new());
+        let server = builder.serve_connection(TokioIo::new(far), answer);
+        let client = http2::Builder::new(TokioExecutor::new());
+        let (mut sender, connection) = client.handshake(TokioIo::new(near)).await.unwrap();
+        let (bodies, answers): (Vec<_>, Vec<_>) = (0..REQUESTS)
+            .map(|_| {
+                let (body, bytes) = oneshot::channel();
+                let frame = async { Ok::<_, Infallible>(Frame::data(bytes.await.unwrap())) };
+                let frames = StreamBody::new(Box::pin(stream::once(frame)));
+                (body, sender.send_request(Request::post("http://a/").body(frames).unwrap()))
+            })
+            .unzip();
+        let all = async {
+            while begun.load(Relaxed) < REQUESTS {
+                yield_now().await;
+            }
+            // The last streams, which wait for a slot, send first.
+            for body in bodies.into_iter().rev() {
+                body.send(Bytes::from(vec![0; BODY])).unwrap();
+                yield_now().await;
+            }
+        };
+        let answered = async {
+            let (_, answers) = tokio::join!(all, try_join_all(answers));
+            for answer in answers.unwrap() {
+                assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), BODY);
+            }
+        };
+        tokio::select! {
+            _ = server => panic!("the server has ended"),
+            _ = connection => panic!("the client has ended"),
+            answered = timeout(SOON, answered) => answered.expect("streams wait for each other"),
+        }
     }
 }

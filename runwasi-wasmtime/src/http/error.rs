@@ -11,6 +11,8 @@ pub(super) enum Failure {
     Request(&'static str),
     #[error("the method is not supported")]
     Method,
+    #[error("the transfer coding is not supported")]
+    Coding,
     /// The limit of requests, or of the pool of instances, is reached.
     #[error("no instance is free")]
     Busy,
@@ -37,7 +39,7 @@ impl Failure {
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::Request(_) => StatusCode::BAD_REQUEST,
-            Self::Method => StatusCode::NOT_IMPLEMENTED,
+            Self::Method | Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Busy | Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed | Self::Silent | Self::Status => StatusCode::INTERNAL_SERVER_ERROR,
@@ -48,7 +50,7 @@ impl Failure {
     /// The failure in the metrics.
     pub(super) fn counted(self) -> Counted {
         match self {
-            Self::Request(_) | Self::Method => Counted::Request,
+            Self::Request(_) | Self::Method | Self::Coding => Counted::Request,
             Self::Busy => Counted::Busy,
             Self::NoMemory => Counted::NoMemory,
             Self::TimedOut => Counted::TimedOut,

@@ -25,8 +25,9 @@ use super::{
     guest::Head,
     instances::Serving,
     request,
-    ticket::{Busy, Call, OwnCall, Ticket},
+    ticket::{Broken, Busy, Call, OwnCall, Ticket},
     timeouts::Activity,
+    written,
 };
 use crate::{timed_body::TimedBody, trace};
 
@@ -141,7 +142,7 @@ async fn handle(
         None => {
             let (sender, head) = oneshot::channel();
             let call = Box::pin(serving.clone().call(request, sender, slot));
-            let (response, call) = answered(call, head, time).await?;
+            let (response, call) = answered(call, (&method, head), time).await?;
             (response, call.map(Call::Own))
         }
     };
@@ -156,16 +157,19 @@ async fn handle(
 /// has returned: it must not be polled again.
 async fn answered(
     mut call: OwnCall,
-    mut head: oneshot::Receiver<Head>,
+    (method, mut head): (&Method, oneshot::Receiver<Head>),
     time: Duration,
 ) -> Result<(Response<WasiBody>, Option<OwnCall>), Failure> {
     let mut expiry: Option<Pin<Box<Sleep>>> = None;
     // Not spawned: the guest runs within this poll, in the same turn of the fair queue.
     let (response, returned) = poll_fn(|cx| {
         let returned = match call.as_mut().poll(cx) {
-            Poll::Ready(returned) => {
-                returned?;
-                true
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(Broken { failure, store })) => {
+                let response =
+                    head.try_recv().ok().and_then(Result::ok).filter(|_| store.is_some());
+                let whole = response.and_then(|response| written::whole(method, response, cx));
+                return Poll::Ready(whole.map(|response| (response, true)).ok_or(failure));
             }
             Poll::Pending => false,
         };

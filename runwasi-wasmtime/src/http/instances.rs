@@ -18,6 +18,7 @@ use super::{
     guest::{Guest, Head, Instance},
     settings::Settings,
     shared::Shared,
+    ticket::Broken,
 };
 use crate::{
     component::store::{Component, Imports},
@@ -172,7 +173,7 @@ impl Serving {
         request: Box<Request<TimedBody>>,
         head: oneshot::Sender<Head>,
         slot: Slot,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Broken> {
         let parent = trace::current(&request);
         // Dropped after the store.
         let _freed = self.freed();
@@ -203,14 +204,9 @@ impl Serving {
                 let error = store.data().explain(error);
                 drop(running);
                 // The body of the response ends with the store, as if it were complete. So the
-                // failure is returned without a wait in between.
-                drop(store);
-                // The pool, or the container's share of it, has no stack left for the call.
-                let lacks = matches!(error.downcast_ref(), Some(EngineError::Exhausted { .. }));
-                if lacks || error.is::<PoolConcurrencyLimitError>() {
-                    return Err(Failure::Busy);
-                }
-                Err(self.failed(error, &slot))
+                // failure is returned with it, unless the store holds the memory that is missing.
+                let store = (!error.is::<OutOfMemory>()).then_some(store);
+                Err(Broken { failure: self.failure_of(error, &slot), store })
             }
         }
     }
@@ -328,6 +324,20 @@ impl Serving {
         store.data_mut().started();
         gc_heap::enlarge(&mut store, gc_heap::OF_REQUEST)?;
         Ok((store, instance))
+    }
+
+    /// The failure of a request whose guest has not returned.
+    fn failure_of(self: &Arc<Self>, error: wasmtime::Error, slot: &Slot) -> Failure {
+        // The pool, or the container's share of it, has no stack left for the call.
+        let lacks = matches!(error.downcast_ref(), Some(EngineError::Exhausted { .. }));
+        if lacks || error.is::<PoolConcurrencyLimitError>() {
+            return Failure::Busy;
+        }
+        // An end by choice, like a return.
+        if exit::is_success(&error) {
+            return Failure::Silent;
+        }
+        self.failed(error, slot)
     }
 
     /// The failure of a request by a trap or the like, which a member tells on the container's

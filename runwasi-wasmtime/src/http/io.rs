@@ -6,6 +6,10 @@
 //! [`HALF_CLOSED`] until then, and again with each write that the client takes. A client that has
 //! left refuses the first one, and the next one fails. What hyper has still to write does not show
 //! in the request: the end is kept back until the client has taken it, too.
+//!
+//! What is read becomes memory of the host for the container: heads, and bodies that no guest has
+//! asked for yet. Clients may send it faster than requests are answered, over many connections. So
+//! a container beyond its memory limit reads nothing more: the connection fails.
 
 use std::{
     io::{self, IoSlice},
@@ -15,18 +19,22 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::lock::Mutex;
+use runwasi_core::{lock::Mutex, resources::memory::Memory};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
-use super::timeouts::Activity;
+use super::{preface::Preface, timeouts::Activity};
 use crate::turns::Steps;
 
 /// Time for the answer to a client that has closed its sending side, and between its pieces.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
+
+/// Bytes beyond the container's memory limit from which on nothing more is read.
+// Guests end at the limit itself, which frees memory. Only what clients have sent goes on beyond.
+const SLACK: u64 = 2 << 20;
 
 /// The socket of a connection, of hyper and of the connection's own end.
 // Locked for single polls: hyper has it by itself until it has ended.
@@ -37,6 +45,10 @@ pub(super) struct Wire {
     /// Of reads: a client may send for ever.
     steps: Steps,
     activity: Arc<Activity>,
+    /// Memory of the container.
+    memory: Arc<Memory>,
+    /// First bytes of the client.
+    preface: Preface,
     /// The client's data has ended.
     has_ended: bool,
     /// Made when an answer is owed after that.
@@ -44,8 +56,26 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
-        Self { socket, steps: Steps::default(), activity, has_ended: false, end: None }
+    pub(super) fn new(socket: Socket, activity: Arc<Activity>, memory: Arc<Memory>) -> Self {
+        Self {
+            socket,
+            steps: Steps::default(),
+            activity,
+            memory,
+            preface: Preface::default(),
+            has_ended: false,
+            end: None,
+        }
+    }
+
+    /// An error if the container is too far beyond its memory limit.
+    fn check_memory(&self) -> io::Result<()> {
+        match self.memory.excess() {
+            Some(beyond) if beyond.used.saturating_sub(beyond.limit) > SLACK => {
+                Err(io::Error::new(io::ErrorKind::OutOfMemory, beyond))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reports a write. One that has to wait means that the socket's buffer is full: the client
@@ -83,11 +113,15 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         if !self.has_ended {
             ready!(self.steps.poll_next(cx));
+            self.check_memory()?;
             let filled = buffer.filled().len();
             ready!(Pin::new(&mut *self.socket.lock()).poll_read(cx, buffer))?;
             self.steps.count(buffer.filled().len() - filled);
             if buffer.filled().len() > filled || buffer.remaining() == 0 {
                 self.activity.read();
+                if self.preface.ends_in(&buffer.filled()[filled..]) {
+                    self.activity.speaks_http2();
+                }
                 return Poll::Ready(Ok(()));
             }
             self.has_ended = true;
@@ -157,7 +191,8 @@ mod tests {
         let socket = Arc::new(Mutex::new(stream));
         let activity = Arc::new(Activity::new(IDLE, IDLE));
         activity.request_begins(false);
-        (Wire::new(socket, activity.clone()), activity, client)
+        let memory = Arc::new(Memory::new(None, false));
+        (Wire::new(socket, activity.clone(), memory), activity, client)
     }
 
     async fn has_ended(wire: &mut Wire) -> bool {
@@ -186,6 +221,23 @@ mod tests {
             () = ends => {}
         }
         assert!(began.elapsed() < HALF_CLOSED);
+    }
+
+    #[tokio::test]
+    async fn a_container_beyond_its_limit_reads_nothing_more() {
+        let (mut wire, activity, _client) = half_closed().await;
+        activity.request_ended();
+        let memory = Arc::new(Memory::new(Some(1 << 20), false));
+        let mut charge = memory.charge();
+        charge.reserve_with_slack(2 << 20, 1 << 20).unwrap();
+        wire.memory = memory.clone();
+        assert!(has_ended(&mut wire).await, "a little is given");
+        wire.has_ended = false;
+        charge.reserve_with_slack(2 << 20, 3 << 20).unwrap();
+        let refused = wire.read(&mut [0]).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
+        drop(charge);
+        assert!(has_ended(&mut wire).await);
     }
 
     #[tokio::test]

@@ -19,12 +19,12 @@
 //! | `settings` | annotations: listening address, limits, timeouts |
 //! | `drain` | graceful end: stop accepting, finish, leave |
 //! | `connection` | one connection, from its acceptance to its end |
-//! | `timeouts`, `io` | activity of a connection, and its deadlines |
+//! | `timeouts`, `io`, `preface` | activity of a connection, and its deadlines |
 //! | `rest` | rest of what a client sends when its connection has ended |
 //! | `stream` | one stream of HTTP/2, and the deadline of its client's windows |
 //! | `handler` | one request: admission, the guest's call, response |
 //! | `request` | checks of a request |
-//! | `body` | body of a response, which drives the guest |
+//! | `body`, `written` | body of a response, which drives the guest; that of a guest that has not returned |
 //! | `ticket` | resources of a request until all its work is done |
 //! | `instances` | from a request to an instance |
 //! | `shared`, `concurrent` | instances that serve several requests at once, and the way to them |
@@ -44,6 +44,7 @@ mod guest;
 mod handler;
 mod instances;
 mod io;
+mod preface;
 mod request;
 mod rest;
 mod settings;
@@ -51,6 +52,7 @@ mod shared;
 mod stream;
 mod ticket;
 mod timeouts;
+mod written;
 
 use std::{net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 

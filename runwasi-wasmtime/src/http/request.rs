@@ -5,8 +5,10 @@ use http::{
 };
 
 use super::error::Failure;
+use crate::authority;
 
 const NO_HOST: Failure = Failure::Request("names no host");
+const BAD_HOST: Failure = Failure::Request("names a host that is none");
 
 /// Checks a request and writes its authority into its URI. `own` is the authority if the client
 /// does not name one, as HTTP/1.0 allows.
@@ -14,6 +16,11 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
     if request.method() == Method::CONNECT {
         // CONNECT asks for a tunnel, and no world of WASI has tunnels.
         return Err(Failure::Method);
+    }
+    check_coding(request.headers())?;
+    if request.uri().path() == "*" && request.method() != Method::OPTIONS {
+        // RFC 9112, section 3.2.4.
+        return Err(Failure::Request("has a target that is for OPTIONS alone"));
     }
     let host = host(request.headers())?;
     if host.is_none() && request.version() == Version::HTTP_11 {
@@ -26,6 +33,7 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
         None if request.version() == Version::HTTP_10 => own.clone(),
         None => return Err(NO_HOST),
     };
+    authority::port(&authority).map_err(|_| BAD_HOST)?;
     join_cookies(request.headers_mut());
     // Guests of both worlds look for the authority in the URI.
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
@@ -44,6 +52,17 @@ pub(super) fn keeps_body_back<B>(request: &Request<B>) -> bool {
         && request.headers().get(header::EXPECT).is_some_and(awaits)
 }
 
+/// Refuses transfer codings beside chunks: hyper undoes these alone (RFC 9112, section 6.1).
+fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_known = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    if is_known { Ok(()) } else { Err(Failure::Coding) }
+}
+
 fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let first = hosts.next();
@@ -53,8 +72,10 @@ fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
     match (first, second) {
         (None, _) => Ok(None),
         (Some(host), None) => {
-            let authority = Authority::try_from(host.as_bytes());
-            authority.map(Some).map_err(|_| Failure::Request("names a host that is none"))
+            let authority = Authority::try_from(host.as_bytes()).map_err(|_| BAD_HOST)?;
+            // Also if an authority in the target wins.
+            authority::port(&authority).map_err(|_| BAD_HOST)?;
+            Ok(Some(authority))
         }
         (Some(_), Some(_)) => Err(Failure::Request("names more than one host")),
     }
@@ -110,13 +131,19 @@ mod tests {
 
     #[test]
     fn connect_and_requests_without_exactly_one_valid_host_are_refused() {
-        let status = |version, method, uri, hosts| {
+        let status = |version, method, uri, hosts: &[&str]| {
             checked(version, method, uri, hosts).unwrap_err().status().as_u16()
         };
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &[]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a", "b"]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a b"]), 400);
-        assert_eq!(status(Version::HTTP_11, Method::GET, "/", &[""]), 400);
+        for host in ["", "u@h", "u:p@h", "h:ab", "h:99999", "[::1]:x"] {
+            assert_eq!(status(Version::HTTP_11, Method::GET, "/", &[host]), 400, "{host}");
+        }
+        assert_eq!(status(Version::HTTP_11, Method::GET, "http://u@a/", &["a"]), 400);
+        assert_eq!(status(Version::HTTP_11, Method::GET, "http://a/", &["h:ab"]), 400);
+        assert_eq!(status(Version::HTTP_2, Method::GET, "http://u:p@a/", &[]), 400);
+        assert_eq!(status(Version::HTTP_11, Method::GET, "*", &["a"]), 400);
         // An authority in the target is not in place of the field.
         assert_eq!(status(Version::HTTP_11, Method::GET, "http://a/", &[]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "http://a/", &["a", "b"]), 400);
@@ -124,6 +151,23 @@ mod tests {
             status(Version::HTTP_11, Method::CONNECT, "example.org:80", &["example.org"]),
             501
         );
+    }
+
+    #[test]
+    fn transfer_codings_beside_chunks_are_refused() {
+        let refused = |codings: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(header::TRANSFER_ENCODING, HeaderValue::from_str(coding).unwrap());
+            }
+            check_coding(&headers).err()
+        };
+        assert_eq!(refused(&[]), None);
+        assert_eq!(refused(&["Chunked"]), None);
+        let wrong: [&[&str]; 3] = [&["gzip, chunked"], &["chunked, chunked"], &["gzip", "chunked"]];
+        for codings in wrong {
+            assert_eq!(refused(codings).unwrap().status().as_u16(), 501, "{codings:?}");
+        }
     }
 
     #[test]

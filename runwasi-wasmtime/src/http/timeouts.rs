@@ -1,7 +1,9 @@
 //! Activity of a connection, and its deadlines.
 //!
 //! ```text
-//!             first byte           request begins
+//!   New ─────────────────┐
+//!    │ preface of HTTP/2  │ first byte
+//!    ▼     first byte     ▼          request begins
 //!   Idle ──────────────▶ Head ──────────────────────▶ Busy(n)
 //!    ▲  idle-timeout        │ header-timeout            │ the last response is done
 //!    └──────────────────────┼───────────────────────────┘
@@ -11,10 +13,10 @@
 //!
 //! Bytes of a body that arrive after the response are no beginning of a head.
 //!
-//! A connection begins in `Head`: a client that connects is expected to send a request. HTTP/2 has
-//! no `Head` after its first request, since its frames come at any time. A client that does not
-//! take what is written to it is dropped after `idle-timeout`, whatever the state. One of HTTP/2
-//! may also give no window, which ends the stream alone (`stream`).
+//! A client that connects is expected to send a request: a connection is `New` for no longer than a
+//! head may take. HTTP/2 has no `Head` after its preface, since its frames come at any time. A
+//! client that does not take what is written to it is dropped after `idle-timeout`, whatever the
+//! state. One of HTTP/2 may also give no window, which ends the stream alone (`stream`).
 
 use std::{
     mem,
@@ -60,6 +62,8 @@ struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
+    /// The client has sent nothing.
+    New,
     Idle,
     Head,
     /// With the number of requests.
@@ -81,7 +85,7 @@ impl Activity {
     pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
         let now = Instant::now();
         let state = State {
-            doing: Doing::Head,
+            doing: Doing::New,
             since: now,
             arriving: 0,
             given_up: false,
@@ -108,11 +112,23 @@ impl Activity {
     /// Takes note of bytes from the client.
     pub(super) fn read(&self) {
         let mut state = self.state();
-        // Frames of HTTP/2, such as a ping, need not be the beginning of a request.
-        if state.doing == Doing::Idle && !state.http2 {
-            let next = if state.arriving > 0 { Doing::Idle } else { Doing::Head };
-            state.enter(next);
+        match state.doing {
+            // The time of the head began with the connection.
+            Doing::New => state.doing = Doing::Head,
+            // Frames of HTTP/2, such as a ping, need not be the beginning of a request.
+            Doing::Idle if !state.http2 => {
+                let next = if state.arriving > 0 { Doing::Idle } else { Doing::Head };
+                state.enter(next);
+            }
+            _ => {}
         }
+    }
+
+    /// Takes note of the preface of HTTP/2, after which the client may wait with its first request.
+    pub(super) fn speaks_http2(&self) {
+        let mut state = self.state();
+        state.http2 = true;
+        state.enter(Doing::Idle);
     }
 
     /// Takes note of a write: `taken` if the system had room for bytes of it. Returns `true` if
@@ -231,8 +247,9 @@ impl Activity {
         matches!(state.doing, Doing::Busy(_)) && state.http2
     }
 
+    /// True while there is no request, nor the beginning of one.
     pub(super) fn is_idle(&self) -> bool {
-        self.state().doing == Doing::Idle
+        matches!(self.state().doing, Doing::New | Doing::Idle)
     }
 
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
@@ -245,7 +262,7 @@ impl Activity {
             // No deadline. The next look is for the state that may follow meanwhile.
             Doing::Busy(_) => return Verdict::LookAt(now + self.shortest()),
             Doing::Idle => (self.idle_timeout, Verdict::Close),
-            Doing::Head => (self.header_timeout, Verdict::Drop),
+            Doing::New | Doing::Head => (self.header_timeout, Verdict::Drop),
         };
         let due = state.since + timeout;
         // `Idle` may become `Head` at once, and the other way round. The new state may be due
@@ -370,6 +387,8 @@ mod tests {
     fn a_client_may_send_the_rest_of_a_body_that_was_given_up() {
         for (complete, http2) in [(true, false), (false, false), (false, true)] {
             let activity = Arc::new(Activity::new(HEADER, IDLE));
+            assert!(!activity.may_send());
+            activity.read();
             assert!(activity.may_send(), "the first head");
             activity.request_begins(http2);
             assert!(!activity.may_send());
@@ -398,6 +417,19 @@ mod tests {
         assert!(matches!(after(&activity, IDLE), Verdict::LookAt(_)), "one is left");
         activity.request_ended();
         activity.read();
+        assert!(matches!(after(&activity, 2 * HEADER), Verdict::LookAt(_)));
+        assert_eq!(after(&activity, IDLE), Verdict::Close);
+    }
+
+    #[test]
+    fn a_client_of_http2_may_wait_with_its_first_request() {
+        let activity = Activity::new(HEADER, IDLE);
+        assert!(activity.is_idle(), "nothing has come");
+        activity.read();
+        assert!(!activity.is_idle(), "a half preface, or a head");
+        activity.speaks_http2();
+        activity.read();
+        assert!(activity.is_idle());
         assert!(matches!(after(&activity, 2 * HEADER), Verdict::LookAt(_)));
         assert_eq!(after(&activity, IDLE), Verdict::Close);
     }

@@ -16,7 +16,7 @@
 
 use std::{error::Error as _, future::poll_fn, io, net::SocketAddr, pin::pin, time::Duration};
 
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::{
     body::Incoming,
@@ -40,6 +40,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use super::{
     Outbound,
     again::Again,
+    first_frame::with_body_in_chunks,
     informational::{Informational, Limited},
     pool::{self, Connected, Pool, ResponseId, Server},
     resolver::LookupError,
@@ -218,10 +219,15 @@ type Exchanged = (Response<WasiBody>, Connected, Option<Opened>);
 /// Sends the request and receives the head of the response.
 async fn exchange(
     outbound: &Outbound,
-    mut request: Request<WasiBody>,
+    request: Request<WasiBody>,
     options: &RequestOptions,
 ) -> Result<Exchanged, Error> {
+    if request.method() == Method::CONNECT {
+        // A response to it is a tunnel, which no world of WASI has.
+        return Err(Error::HttpRequestMethodInvalid);
+    }
     let server = Server::of(request.uri())?;
+    let mut request = with_body_in_chunks(request).await;
     // Only the path: the absolute form of a URI is meant for proxies. hyper sends what it is given.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() =

@@ -19,6 +19,7 @@
 mod again;
 mod chain;
 mod ended;
+mod first_frame;
 mod http;
 mod informational;
 mod learned;

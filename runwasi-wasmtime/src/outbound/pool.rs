@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::{informational::Informational, policy::OutboundRules};
+use crate::authority;
 
 /// Time that a connection stays idle. Many servers close theirs after a few seconds more or less.
 pub(super) const LONGEST: Duration = Duration::from_secs(10);
@@ -40,9 +41,10 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn of(uri: &Uri) -> Result<Self, Error> {
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
-        let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?.to_owned();
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        Ok(Self { secure, host, port })
+        let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
+        let port = authority::port(authority).map_err(|_| Error::HttpRequestUriInvalid)?;
+        let port = port.unwrap_or(if secure { 443 } else { 80 });
+        Ok(Self { secure, host: authority.host().to_owned(), port })
     }
 }
 

@@ -7,12 +7,19 @@ use std::{
 
 use http_body_util::Full;
 use runwasi_core::network::{Entrance, Network};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{
     Result,
     fixture::{APP, Client, Fixture, HELLO, P3, SIGKILL, SIGTERM, SOON, Served, address, reply},
 };
+
+/// The beginning of HTTP/2, with empty settings.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 #[tokio::test]
 async fn a_component_of_p2_answers() -> Result {
@@ -159,6 +166,31 @@ async fn sigterm_lets_requests_finish_and_closes_idle_connections() -> Result {
         let ended = timeout(SOON, server.ended()).await??;
         assert_eq!(ended.status, 0, "{ended:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn sigterm_waits_for_no_client_without_a_request() -> Result {
+    let fixture = Fixture::new().await?;
+    let setup = fixture.setup("c", APP)?.annotation("max-connections", "1");
+    let server = fixture.start(setup).await?;
+    let address = server.address;
+    assert_eq!(server.get("/hello").await?.status, 200);
+    // They are taken one after the other. The time of a head is 10 seconds.
+    let mut clients = Vec::new();
+    for first in [&b""[..], PREFACE, b""] {
+        let mut client = TcpStream::connect(address).await?;
+        client.write_all(first).await?;
+        clients.push(client);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    server.stop().await?;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // A frame of HTTP/2, the last but one, tells of the end: GOAWAY (RFC 9113, section 6.8).
+    let mut frames = Vec::new();
+    clients[1].read_to_end(&mut frames).await?;
+    assert!(frames.windows(6).any(|frame| frame[..4] == [0, 0, 8, 7]), "{frames:?}");
     Ok(())
 }
 

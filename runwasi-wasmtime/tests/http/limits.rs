@@ -45,6 +45,20 @@ async fn a_request_that_traps_fails_alone_and_its_story_is_told() -> Result {
 }
 
 #[tokio::test]
+async fn complete_answer_arrives_also_if_its_guest_ends_by_itself() -> Result {
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
+    // Many: it depended on how much of the answer was under way.
+    for code in [0, 1].repeat(8) {
+        let reply = server.get(&format!("/exit?code={code}")).await?;
+        assert_eq!(reply.said(), (200, "the last word\n".into()), "status {code}");
+    }
+    let ended = server.stop().await?;
+    assert_eq!(ended.stderr.matches("Error: ").count(), 8, "of success alone: {}", ended.stderr);
+    Ok(())
+}
+
+#[tokio::test]
 async fn full_stderr_neither_completes_a_cut_response_nor_delays_a_failure() -> Result {
     let fixture = Fixture::new().await?;
     for guest in [APP, P3] {

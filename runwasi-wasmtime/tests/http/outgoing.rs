@@ -2,7 +2,7 @@
 
 use futures_util::future::try_join_all;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -56,6 +56,30 @@ async fn upload(server: &Served, end: End) -> Result<String> {
     // A reset is an end, too.
     let _ = timeout(SOON, stream.read_to_end(&mut got)).await?;
     Ok(String::from_utf8_lossy(&got).into_owned())
+}
+
+#[tokio::test]
+async fn body_of_a_get_is_sent() -> Result {
+    let fixture = Fixture::new().await?;
+    let server = fixture.serve(APP).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let path = format!("/get-with-body?url=http://{}/", listener.local_addr()?);
+    let answering = async {
+        let (mut stream, _) = listener.accept().await?;
+        let mut got = Vec::new();
+        while !got.ends_with(b"0\r\n\r\n") {
+            assert!(stream.read_buf(&mut got).await? > 0, "{}", String::from_utf8_lossy(&got));
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfound").await?;
+        Result::Ok(String::from_utf8(got)?)
+    };
+    let (answer, got) = tokio::join!(server.get(&path), timeout(SOON, answering));
+    assert_eq!(answer?.said(), (200, "found".into()));
+    let got = got??;
+    assert!(got.contains("transfer-encoding: chunked\r\n"), "{got}");
+    assert!(got.ends_with("\r\n5\r\nquery\r\n0\r\n\r\n"), "{got}");
+    server.stop().await?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -180,6 +180,18 @@ async fn sigterm_lets_streams_finish() -> Result {
 }
 
 #[tokio::test]
+async fn client_of_http2_may_wait_with_its_first_request() -> Result {
+    let fixture = Fixture::new().await?;
+    let setup = fixture.setup("c", APP)?.annotation("header-timeout", "300ms");
+    let server = fixture.start(setup).await?;
+    let client = Client::connect(server.address).await?;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(client.get("/hello").await?.status, 200);
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn one_server_speaks_both_versions() -> Result {
     let fixture = Fixture::new().await?;
     let server = fixture.serve(APP).await?;

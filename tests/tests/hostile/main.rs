@@ -21,6 +21,7 @@ runwasi_tests::suite! { memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed
         component_may_hold_a_hundred_and_ten_thousand_handles
         what_an_asynchronous_component_holds_is_bounded
         responses_that_no_client_reads_are_bounded
+        heads_that_no_client_ends_are_bounded
         error_contexts_are_off
         gc_heap_beyond_the_limit_is_killed_and_reported
         gc_heap_is_usable_up_to_the_limit

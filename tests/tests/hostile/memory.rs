@@ -1,7 +1,7 @@
 //! What a guest makes the host keep, measured at the OS process that serves it; the cases are listed in `main.rs`.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -122,6 +122,50 @@ pub(crate) fn responses_that_no_client_reads_are_bounded(c: &mut Containers) -> 
         ensure!(c.kill_and_finish(&id)? == 137);
     }
     c.fixture.becomes_clean()
+}
+
+/// Clients of one server with half a head each, in sum far beyond its limit.
+const HALF_HEADS: usize = 900;
+/// Bytes of each.
+const HALF_HEAD: usize = 60_000;
+
+pub(crate) fn heads_that_no_client_ends_are_bounded(c: &mut Containers) -> Result<()> {
+    let id = c.id("heads");
+    let limit = LIMIT / 2;
+    let address = serve(c, &["--memory-limit", &limit.to_string()], &id, APP)?;
+    ensure!(get(address, "/hello")?.status == 200);
+    let shims = c.fixture.shims();
+    let pid = shims.iter().find(|shim| shim.id == id).context("no server")?.pid;
+    let before = proc::reset_peak(pid)?;
+    let clients = (0..HALF_HEADS).map(|_| half_head(address)).collect::<Result<Vec<_>>>()?;
+    poll_until("clients that are cut", PATIENCE, || {
+        rest(Duration::from_millis(100));
+        clients.iter().any(has_ended).then_some(())
+    })?;
+    let grown = proc::memory(pid, "VmHWM")?.saturating_sub(before);
+    println!("{:?}: {HALF_HEADS} half heads: {} MiB more", c.runtime, grown / MIB);
+    ensure!(grown <= limit + SLACK, "grown by {} KiB", grown >> 10);
+    drop(clients);
+    ensure!(get(address, "/hello")?.status == 200);
+    ensure!(c.kill_and_finish(&id)? == 137);
+    c.fixture.becomes_clean()
+}
+
+fn half_head(server: SocketAddr) -> Result<TcpStream> {
+    let mut client = TcpStream::connect(server)?;
+    let head = format!("GET / HTTP/1.1\r\nHost: {server}\r\nA: {}", "a".repeat(HALF_HEAD));
+    // An error: it was cut already.
+    let _ = client.write_all(head.as_bytes());
+    client.set_nonblocking(true)?;
+    Ok(client)
+}
+
+/// True if the server has ended its side.
+fn has_ended(client: &TcpStream) -> bool {
+    match client.peek(&mut [0]) {
+        Ok(length) => length == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
 }
 
 /// A client that has seen the first byte of its response, and reads no more.

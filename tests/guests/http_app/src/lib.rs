@@ -32,6 +32,7 @@ const PATHS: &str = "\
 /spin                   computes for ever
 /alloc?mib=N            touches memory, then \"done\"
 /trap                   executes the unreachable instruction
+/exit?code=N            a complete answer, and then the end of the program with that status
 /cut?ms=N               a line, and after a while executes the unreachable instruction
 /log                    writes the method and path to the stream of standard output
 /println                the same as programs do it, through the language's standard library
@@ -42,6 +43,7 @@ const PATHS: &str = "\
 /short?length=N         five bytes, and the head declares N
 /get?url=URL            makes a request of its own, passes status and body on; it waits for connect-ms=N, first-byte-ms=N,
                         between-bytes-ms=N
+/get-with-body?url=URL  the same with a body, whose length it does not tell
 /post-half?ms=N&url=URL  begins a request of its own with a body, and executes the unreachable instruction in the middle of it
 ";
 
@@ -86,6 +88,10 @@ fn serve(
         },
         "/alloc" => alloc(query.number("mib", 1), answer),
         "/trap" => core::arch::wasm32::unreachable(),
+        "/exit" => {
+            answer.text("the last word\n")?;
+            std::process::exit(query.number("code", 0) as i32)
+        }
         "/cut" => cut(query.number("ms", 0), answer),
         "/log" => {
             let line = format!("{} {path}\n", method(&request.method()));
@@ -104,6 +110,7 @@ fn serve(
         "/status" => answer.status(query.number("code", 200) as u16)?.text(""),
         "/short" => answer.of_length(query.number("length", 10))?.text("five!"),
         "/get" => outgoing::get(query, answer),
+        "/get-with-body" => outgoing::get_with_body(query, answer),
         "/post-half" => outgoing::post_half(query),
         _ => answer.status(404)?.text("not found\n"),
     }

@@ -1,8 +1,9 @@
-//! Requests of the guest's own: `/get`, whose answer is passed on, and `/post-half`, whose body has no end.
+//! Requests of the guest's own: `/get` and `/get-with-body`, whose answer is passed on, and `/post-half`, whose body has no end.
 
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme,
+    ErrorCode, Fields, IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions,
+    Scheme,
 };
 
 use crate::answer::Answer;
@@ -17,6 +18,20 @@ pub(crate) fn get(query: &Query, answer: Answer) -> Outcome {
         Ok(response) => pass_on(response, answer),
         Err(error) => answer.status(502)?.text(&format!("{error:?}\n")),
     }
+}
+
+/// Writes the body when the request is under way.
+pub(crate) fn get_with_body(query: &Query, answer: Answer) -> Outcome {
+    let request = request(query.text("url")).ok_or("not a URL")?;
+    let body = request.body().map_err(|()| "the body was taken")?;
+    let coming = handle(request, None)?;
+    let stream = body.write().map_err(|()| "the stream was taken")?;
+    stream.blocking_write_and_flush(b"query")?;
+    drop(stream);
+    OutgoingBody::finish(body, None)?;
+    coming.subscribe().block();
+    let response = coming.get().ok_or("no answer")?.map_err(|()| "the answer was taken")??;
+    pass_on(response, answer)
 }
 
 /// Traps in the middle of the body.
