@@ -134,6 +134,7 @@ mod tests {
 
     fn activity(may_send: bool) -> Activity {
         let activity = Activity::new(PATIENCE, PATIENCE);
+        activity.read();
         if !may_send {
             activity.request_begins(false);
         }
