@@ -83,6 +83,12 @@ pub enum RecordError {
         /// Its mode.
         mode: u32,
     },
+    /// A link leads elsewhere, and its mode says nothing.
+    #[error("{}: is a symbolic link, must be a directory", path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// A stale socket cannot be removed.
     #[error(transparent)]
     Socket(#[from] BootstrapError),
@@ -110,6 +116,9 @@ impl StateDirectory {
             // An existing directory keeps its owner and mode, so both are checked. A symbolic link
             // is refused, wherever it leads.
             let metadata = fs::symlink_metadata(&directory).map_err(failed(&directory))?;
+            if metadata.is_symlink() {
+                return Err(RecordError::Link { path: directory });
+            }
             let uid = metadata.uid();
             let mode = metadata.mode() & 0o7777;
             if uid != rustix::process::geteuid().as_raw() || mode & 0o022 != 0 || !metadata.is_dir()

@@ -43,10 +43,14 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Lists the directory.
+    /// Lists the directory. Empty if it is absent, as before the first compilation.
     pub fn of(directory: &Path) -> io::Result<Self> {
         let mut inventory = Self { directory: directory.to_owned(), ..Self::default() };
-        for entry in fs::read_dir(directory)? {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(inventory),
+            entries => entries?,
+        };
+        for entry in entries {
             let path = entry?.path();
             // Another process may have removed the file.
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
@@ -73,9 +77,13 @@ impl Inventory {
         }
     }
 
-    /// Checks owner and mode of the directory. Code in another one is neither loaded nor kept.
+    /// Checks owner and mode of the directory, if it is there. Code in another one is neither loaded
+    /// nor kept.
     pub fn check_directory(&self) -> io::Result<()> {
-        check_directory(&self.directory)
+        match check_directory(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            checked => checked,
+        }
     }
 
     /// Sum of the sizes.

@@ -341,17 +341,16 @@ pub(super) fn own_directory(directory: &Path) -> io::Result<()> {
 /// Refuses a directory that is open to other users, is another user's, or is a link.
 pub(super) fn check_directory(directory: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(directory)?;
-    if !metadata.is_dir()
-        || metadata.uid() != rustix::process::geteuid().as_raw()
-        || metadata.mode() & 0o077 != 0
-    {
-        let reason = "is not a directory of ours with mode 0700";
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("{}: {reason}", directory.display()),
-        ));
-    }
-    Ok(())
+    let is_ours = metadata.is_dir()
+        && metadata.uid() == rustix::process::geteuid().as_raw()
+        && metadata.mode() & 0o077 == 0;
+    let reason = match metadata.is_symlink() {
+        _ if is_ours => return Ok(()),
+        true => "is a symbolic link, not a directory of ours with mode 0700",
+        false => "is not a directory of ours with mode 0700",
+    };
+    let text = format!("{}: {reason}", directory.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 /// Creates something in a directory of [`own_directory`]. Restores the directory if it was removed.

@@ -314,6 +314,14 @@ impl Container {
         [self.init.clone()].into_iter().chain(self.execs.all())
     }
 
+    /// State of a process. All processes of a paused container are paused, as with runc.
+    pub(crate) fn state_of(&self, process: &Process) -> State {
+        match self.init.status().state {
+            State::Paused => State::Paused,
+            _ => process.status().state,
+        }
+    }
+
     /// The processes besides the init.
     pub(crate) fn execs(&self) -> &Execs {
         &self.execs

@@ -119,7 +119,7 @@ fn guest(id: Id, container: &Container) -> ContainerReport {
     let notes = container.notes();
     let report = GuestReport {
         state: status.state,
-        execs: container.processes().skip(1).filter_map(|process| exec(&process)).collect(),
+        execs: container.processes().skip(1).filter_map(|one| exec(container, &one)).collect(),
         usage: container.usage(),
         cpu: container.cpu_limits(),
         requests: notes.as_ref().and_then(|notes| notes.requests()),
@@ -134,9 +134,8 @@ fn guest(id: Id, container: &Container) -> ContainerReport {
     }
 }
 
-fn exec(process: &Process) -> Option<ExecReport> {
-    let status = process.status();
+fn exec(container: &Container, process: &Process) -> Option<ExecReport> {
     // Never absent: only the init has no id of its own.
     let id = process.info().exec.clone()?;
-    Some(ExecReport { id, state: status.state, exit: status.exit })
+    Some(ExecReport { id, state: container.state_of(process), exit: process.status().exit })
 }

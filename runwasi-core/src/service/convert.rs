@@ -125,16 +125,11 @@ pub(super) fn size(request: &ResizePtyRequest) -> ttrpc::Result<Size> {
 pub(super) fn state_response(container: &Container, process: &Process) -> StateResponse {
     let info = process.info();
     let status = process.status();
-    // All processes of a paused container are paused for containerd's clients, as with runc.
-    let state = match container.init.status().state {
-        State::Paused => State::Paused,
-        _ => status.state,
-    };
     let mut response = StateResponse {
         id: info.container.to_string(),
         bundle: container.bundle.display().to_string(),
         pid: info.pid,
-        status: EnumOrUnknown::new(wire_status(state)),
+        status: EnumOrUnknown::new(wire_status(container.state_of(process))),
         stdin: info.stdio.stdin.clone(),
         stdout: info.stdio.stdout.clone(),
         stderr: info.stdio.stderr.clone(),

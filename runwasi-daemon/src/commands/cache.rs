@@ -61,7 +61,9 @@ fn table(inventory: &Inventory) -> String {
     let now = now();
     let row = |code: &CachedCode| {
         let size = text::bytes(code.bytes).replace(' ', "");
-        let used = text::age(millis(code.used), now);
+        // Of a file from before the clock was set back nothing is known.
+        let used = Some(millis(code.used)).filter(|used| *used <= now).unwrap_or_default();
+        let used = text::age(used, now);
         let digest = format!("sha256:{}", code.digest);
         [text::cell(&code.engine_key), size, used, text::cell(&digest)]
     };

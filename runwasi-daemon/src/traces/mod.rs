@@ -10,14 +10,14 @@
 //! | `settings` | what the variables say |
 //! | `requests` | header fields and compression |
 //! | `variables` | a variable: look-up, parsing, refusal |
-//! | `tls` | connections to a collector with TLS |
+//! | `connector` | connections to a collector, with TLS or without |
 //! | `tracer` | spans of `runwasi-core` as those of OpenTelemetry's SDK |
 //! | `export` | queue and batches |
 
+mod connector;
 mod export;
 mod requests;
 mod settings;
-mod tls;
 mod tracer;
 mod variables;
 
@@ -34,9 +34,9 @@ use runwasi_core::{metrics::exposition::Build, shutdown::Tasks, traces};
 use tonic::transport::{Channel, Endpoint};
 
 use self::{
+    connector::{Connector, TlsSettings},
     export::Export,
     settings::{Protocol, TraceSettings},
-    tls::{Connector, TlsSettings},
     tracer::OtlpTracer,
     variables::VariableError,
 };
@@ -75,14 +75,11 @@ fn exporter(settings: &TraceSettings) -> Result<SpanExporter, TracesError> {
     };
     let built = match settings.protocol {
         Protocol::Http => {
+            // Also without TLS: the exporter's own client keeps the reason of a failure to itself.
+            let connector = connector(b"http/1.1")?.unwrap_or_default();
+            let client = HyperClient::new(connector, settings.request, None);
             let builder = SpanExporter::builder().with_http().with_timeout(settings.request);
-            let builder = match connector(b"http/1.1")? {
-                Some(tls) => {
-                    builder.with_http_client(HyperClient::new(tls, settings.request, None))
-                }
-                None => builder,
-            };
-            builder.build()
+            builder.with_http_client(client).build()
         }
         Protocol::Grpc => {
             let builder = SpanExporter::builder().with_tonic().with_timeout(settings.request);

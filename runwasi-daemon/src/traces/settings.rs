@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use hyper::Uri;
+
 use super::{
+    connector::TlsSettings,
     requests::{check_compression, check_headers},
-    tls::TlsSettings,
     variables::{VariableError, Variables, first, is_true, limit, millis, number, set},
 };
 
@@ -98,16 +100,26 @@ fn names_service(attributes: &str) -> bool {
     pairs.any(|(key, name)| key.trim() == "service.name" && !name.trim().is_empty())
 }
 
-/// True for a collector with TLS.
+/// True for a collector with TLS. An error for a URL that names no server.
 fn is_secure(name: &'static str, endpoint: &str) -> Result<bool, VariableError> {
-    if endpoint.starts_with("http://") {
-        return Ok(false);
+    let wrong = |reason: &str| VariableError::new(name, format!("{endpoint:?} {reason}"));
+    let is_secure = endpoint.starts_with("https://");
+    if !is_secure && !endpoint.starts_with("http://") {
+        return Err(wrong("does not begin with http:// or https://"));
     }
-    if endpoint.starts_with("https://") {
-        return Ok(true);
+    let url = endpoint.parse::<Uri>().map_err(|error| wrong(&format!("is no URL: {error}")))?;
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    if url.host().is_none_or(str::is_empty) {
+        return Err(wrong("names no host"));
     }
-    let reason = format!("{endpoint:?} does not begin with http:// or https://");
-    Err(VariableError::new(name, reason))
+    // An IPv6 address in brackets has colons of its own.
+    let after_host = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    match after_host.split_once(':') {
+        Some((_, port)) if !port.parse().is_ok_and(|port: u16| port > 0) => {
+            Err(wrong("has a port that is not between 1 and 65535"))
+        }
+        _ => Ok(is_secure),
+    }
 }
 
 fn protocol(variables: Variables<'_>) -> Result<Protocol, VariableError> {
@@ -248,6 +260,18 @@ mod tests {
     }
 
     #[test]
+    fn ports_of_collectors_are_numbers_of_16_bits() {
+        let read = |rest: &str| read(&format!("OTEL_EXPORTER_OTLP_ENDPOINT=http://{rest}"));
+        for rest in ["h", "h:4318/v1", "[::1]", "[::1]:4318", "u:p@h", "u:p@h:4318"] {
+            assert!(read(rest).is_ok(), "{rest}");
+        }
+        for rest in ["h:", "h:0", "h:abc", "h:99999", "[::1]:99999", "u:p@h:99999"] {
+            let error = read(rest).unwrap_err();
+            assert!(error.contains("has a port that is not between 1 and 65535"), "{error}");
+        }
+    }
+
+    #[test]
     fn wrong_values_are_refused_with_their_variable() {
         let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://x\n";
         for (lines, expected) in [
@@ -258,6 +282,12 @@ mod tests {
             (
                 "OTEL_EXPORTER_OTLP_ENDPOINT=here:4317",
                 "OTEL_EXPORTER_OTLP_ENDPOINT: \"here:4317\" does",
+            ),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT=http://", "OTEL_EXPORTER_OTLP_ENDPOINT: \"http://\" "),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT=https://", "OTEL_EXPORTER_OTLP_ENDPOINT: \"https://\" "),
+            (
+                "OTEL_EXPORTER_OTLP_ENDPOINT=http://:1",
+                "OTEL_EXPORTER_OTLP_ENDPOINT: \"http://:1\" ",
             ),
             (
                 &format!("{endpoint}OTEL_EXPORTER_OTLP_PROTOCOL=http/json"),

@@ -47,6 +47,8 @@ pub(crate) fn absent_collector_delays_nothing_and_spans_are_counted(
     let log = c.fixture.daemon()?.log();
     let warnings = log.matches("the collector does not take spans").count();
     ensure!(warnings == 1, "{warnings} warnings: {log}");
+    let reasons = log.matches("no connection to the collector").count();
+    ensure!(reasons == 1 && log.contains("Connection refused"), "{log}");
     c.fixture.becomes_clean()
 }
 
@@ -54,6 +56,7 @@ pub(crate) fn absent_collector_delays_nothing_and_spans_are_counted(
 fn wrong_variables_fail_the_start_with_their_name() -> Result<()> {
     for (name, value, reason) in [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector", "does not begin with http://"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://h:99999", "not between 1 and 65535"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "is none of http/protobuf, grpc"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer x", "is not KEY=VALUE"),
         ("OTEL_TRACES_SAMPLER", "always", "is none of always_on, always_off"),

@@ -1,4 +1,5 @@
-//! TLS to the collector: rustls, with the certificates that the variables of OpenTelemetry name.
+//! Connections to the collector, with TLS or without. TLS is that of rustls, with the certificates
+//! that the variables of OpenTelemetry name.
 
 use std::{
     fmt,
@@ -18,7 +19,7 @@ use hyper::{
     rt::{Read, ReadBufCursor, Write},
 };
 use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
+    client::legacy::connect::{self, Connection},
     rt::TokioIo,
 };
 use rustls::{
@@ -26,8 +27,11 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
 use tower::Service;
 
 use super::variables::{VariableError, Variables, first};
@@ -38,8 +42,8 @@ const CERTIFICATES: [&str; 2] =
     ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"];
 const KEYS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
 
-/// Port of a collector whose endpoint names none.
-const PORT: u16 = 443;
+/// Ports of collectors whose endpoint names none: without TLS and with it.
+const PORTS: [u16; 2] = [80, 443];
 
 /// Files of certificates and keys, in PEM.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -112,7 +116,7 @@ impl TlsSettings {
         };
         // One only: an exporter speaks one protocol.
         config.alpn_protocols = vec![protocol.to_vec()];
-        Ok(Connector { tls: Arc::new(config).into(), has_failed: Arc::default() })
+        Ok(Connector { tls: Some(Arc::new(config).into()), has_failed: Arc::default() })
     }
 
     fn trusted(&self, endpoint: &'static str) -> Result<RootCertStore, VariableError> {
@@ -132,22 +136,24 @@ impl TlsSettings {
 }
 
 /// Makes connections to the collector.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Connector {
-    tls: TlsConnector,
+    /// Absent for a collector without TLS.
+    tls: Option<TlsConnector>,
     /// True if the last attempt has failed: only the first failure is logged. Shared with clones.
     has_failed: Arc<AtomicBool>,
 }
 
 impl Connector {
     /// Connects and shakes hands.
-    async fn connect(&self, collector: &Uri) -> io::Result<TlsStream<TcpStream>> {
+    async fn connect(&self, collector: &Uri) -> io::Result<Box<dyn Stream>> {
         // Brackets are of the URI, and not of an IPv6 address.
         let host = collector.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let port = collector.port_u16().unwrap_or(PORT);
-        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-        let stream = TcpStream::connect((host, port)).await?;
-        self.tls.connect(name, stream).await
+        let port = collector.port_u16().unwrap_or(PORTS[usize::from(self.tls.is_some())]);
+        let stream = TcpStream::connect((&*host, port)).await?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::try_from(host).map_err(io::Error::other)?;
+        Ok(Box::new(tls.connect(name, stream).await?))
     }
 }
 
@@ -159,9 +165,9 @@ impl fmt::Debug for Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = Secured;
+    type Response = Connected;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Secured>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Connected>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -179,23 +185,26 @@ impl Service<Uri> for Connector {
                 // Here: the exporter tells no more than that there was an error of the network.
                 tracing::warn!(%collector, %error, "no connection to the collector");
             }
-            Ok(Secured(TokioIo::new(connected?)))
+            Ok(Connected(TokioIo::new(connected?)))
         })
     }
 }
 
+trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Stream for T {}
+
 /// A connection to the collector.
 #[derive(Debug)]
-pub(super) struct Secured(TokioIo<TlsStream<TcpStream>>);
+pub(super) struct Connected(TokioIo<Box<dyn Stream>>);
 
-impl Connection for Secured {
-    fn connected(&self) -> Connected {
+impl Connection for Connected {
+    fn connected(&self) -> connect::Connected {
         // Not as HTTP/2: the client that asks is made for HTTP/1.1.
-        Connected::new()
+        connect::Connected::new()
     }
 }
 
-impl Read for Secured {
+impl Read for Connected {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -205,7 +214,7 @@ impl Read for Secured {
     }
 }
 
-impl Write for Secured {
+impl Write for Connected {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
