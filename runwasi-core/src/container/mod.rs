@@ -43,7 +43,11 @@ use crate::{
     lock::Mutex,
     metrics::lives::{self, Phase},
     observe::{self, Kind, Subject},
-    process::{Info, Process, driver, execs::Execs, state::Request},
+    process::{
+        Info, Process, driver,
+        execs::Execs,
+        state::{Request, State},
+    },
     resources::usage::Usage,
     rootfs::{Rootfs, RootfsError},
     scheduler::group::{CpuLimits, Group},
