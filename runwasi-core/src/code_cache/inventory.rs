@@ -244,10 +244,11 @@ mod tests {
     }
 
     #[test]
-    fn listing_creates_no_directory() {
+    fn absent_directory_is_empty_and_stays_absent() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("absent");
-        assert_eq!(Inventory::of(&directory).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let inventory = Inventory::of(&directory).unwrap();
+        assert!(inventory.code.is_empty() && inventory.check_directory().is_ok());
         assert!(!directory.exists());
     }
 }
