@@ -27,7 +27,7 @@ use super::{
     io::Wire,
     rest,
     stream::Streams,
-    timeouts::{Activity, Verdict},
+    timeouts::{Activity, GOODBYE, Verdict},
 };
 
 /// Largest read, and largest head of an HTTP/1 request, in bytes.
@@ -116,8 +116,7 @@ async fn run(
     };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service_fn(answer)));
     let watch = Watch { activity, timer: None };
-    let head = serving.settings.header_timeout;
-    let mut end = End { watch, drain, linger: None, closing: false, head };
+    let mut end = End { watch, drain, linger: None, closing: false };
     poll_fn(|cx| {
         activity.turn_begins();
         loop {
@@ -179,8 +178,6 @@ struct End<'a> {
     linger: Option<Pin<Box<Sleep>>>,
     /// A graceful end has begun.
     closing: bool,
-    /// Time for the head of a request.
-    head: Duration,
 }
 
 impl End<'_> {
@@ -211,11 +208,12 @@ impl End<'_> {
             Poll::Ready(Verdict::Drop) => return Poll::Ready(Ending::Drop),
             // The graceful end began earlier, and its time is over.
             Poll::Ready(_) if self.closing => return Poll::Ready(Ending::Drop),
-            // Idle for too long. A request that is on its way has the time of a head to come.
-            Poll::Ready(_) => self.watch.look_again(Instant::now() + self.head),
+            // Idle for too long.
+            Poll::Ready(_) => {}
             Poll::Pending if draining => {}
             Poll::Pending => return Poll::Pending,
         }
+        self.watch.look_again(Instant::now() + GOODBYE);
         self.closing = true;
         Poll::Ready(Ending::Graceful)
     }

@@ -29,6 +29,9 @@ use runwasi_core::lock::Mutex;
 
 use crate::timed_body::Arrival;
 
+/// Time of the client of an idle connection that ends, to end its side.
+// A client of HTTP/2 acknowledges the end, and may have sent a request before it knew of it.
+pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 /// Time after which a poll of a connection begins no further request.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -54,6 +57,8 @@ struct State {
     /// Time of the first write that the client did not take.
     stalled: Option<Instant>,
     http2: bool,
+    /// When a graceful end began.
+    closing: Option<Instant>,
     /// Task that waits for the end of the last request.
     waits: Option<Waker>,
     /// Beginning of the connection's last poll.
@@ -93,6 +98,7 @@ impl Activity {
             open_ended: false,
             stalled: None,
             http2: false,
+            closing: None,
             waits: None,
             turn: now,
         };
@@ -220,6 +226,7 @@ impl Activity {
     pub(super) fn ends_between_requests(&self) {
         let mut state = self.state();
         state.given_up &= state.http2 || state.doing != Doing::Idle;
+        state.closing = Some(Instant::now());
     }
 
     /// True if the client may be in the middle of a message that is not read any more.
@@ -258,20 +265,18 @@ impl Activity {
         if state.stalled.is_some_and(|since| now >= since + self.idle_timeout) {
             return Verdict::Drop;
         }
-        let (timeout, verdict) = match state.doing {
+        let shortest = self.idle_timeout.min(self.header_timeout);
+        let shortest = if state.closing.is_some() { shortest.min(GOODBYE) } else { shortest };
+        let (due, verdict) = match (state.doing, state.closing) {
             // No deadline. The next look is for the state that may follow meanwhile.
-            Doing::Busy(_) => return Verdict::LookAt(now + self.shortest()),
-            Doing::Idle => (self.idle_timeout, Verdict::Close),
-            Doing::New | Doing::Head => (self.header_timeout, Verdict::Drop),
+            (Doing::Busy(_), _) => return Verdict::LookAt(now + shortest),
+            (Doing::Idle, Some(closing)) => (state.since.max(closing) + GOODBYE, Verdict::Drop),
+            (Doing::Idle, None) => (state.since + self.idle_timeout, Verdict::Close),
+            (Doing::New | Doing::Head, _) => (state.since + self.header_timeout, Verdict::Drop),
         };
-        let due = state.since + timeout;
         // `Idle` may become `Head` at once, and the other way round. The new state may be due
         // before `due`, so the next look is not later than the shorter timeout.
-        if now >= due { verdict } else { Verdict::LookAt(due.min(now + self.shortest())) }
-    }
-
-    fn shortest(&self) -> Duration {
-        self.idle_timeout.min(self.header_timeout)
+        if now >= due { verdict } else { Verdict::LookAt(due.min(now + shortest)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -432,6 +437,17 @@ mod tests {
         assert!(activity.is_idle());
         assert!(matches!(after(&activity, 2 * HEADER), Verdict::LookAt(_)));
         assert_eq!(after(&activity, IDLE), Verdict::Close);
+    }
+
+    #[test]
+    fn client_of_an_idle_connection_that_ends_has_a_short_time() {
+        let activity = Activity::new(HEADER, IDLE);
+        activity.speaks_http2();
+        activity.ends_between_requests();
+        assert!(matches!(after(&activity, Duration::ZERO), Verdict::LookAt(_)));
+        assert_eq!(after(&activity, GOODBYE), Verdict::Drop);
+        activity.request_begins(true);
+        assert!(matches!(after(&activity, 2 * GOODBYE), Verdict::LookAt(_)));
     }
 
     #[test]
