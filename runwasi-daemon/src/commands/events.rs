@@ -23,12 +23,12 @@ use serde_json::{Value, json};
 
 use super::{
     error::CommandError,
-    node::{self, Node},
+    node::Node,
     output::{self, print},
     text,
 };
 use crate::manager::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, alive},
     reports::{EventEntry, EventsRequest},
 };
 
@@ -209,7 +209,7 @@ impl Reader {
 /// True if a daemon listens after a moment: one that ends has its socket that long.
 fn lives_on(socket: &Path) -> bool {
     sys::pause(LOOK);
-    node::alive(socket).unwrap_or(false)
+    alive(socket).unwrap_or(false)
 }
 
 /// The events that daemons have kept, for a report of a fault.
