@@ -151,6 +151,12 @@ impl Client {
         Ok(Self { socket: socket.to_owned(), program, client, patience })
     }
 
+    /// With more time for each further call.
+    pub(crate) fn patient(mut self, more: Duration) -> Self {
+        self.patience += more;
+        self
+    }
+
     /// Creates a sandbox or joins an existing one.
     pub fn create(&self, request: &CreateRequest) -> Result<SandboxReply, ClientError> {
         self.call(Method::Create, request)
