@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The journal is bounded, and nothing waits for a reader: one that is late is told the number of
-//! events that it has lost. Only the end of the daemon waits, for a moment, for readers that are about
-//! to ask for its last events.
+//! events that it has lost. Only the end of the daemon waits, for a moment, for readers that are
+//! about to ask for its last events.
 
 use std::{
     collections::{HashMap, VecDeque},
