@@ -372,6 +372,11 @@ impl Daemon {
         self.journal.read(request).await
     }
 
+    /// Answers requests for events at once from now on. Waits until all readers have the last one.
+    pub(crate) async fn last_events_read(&self) {
+        self.journal.end().await;
+    }
+
     /// Takes no new sandboxes from now on. The daemon exits when the last one has ended; without a
     /// successor, when all other daemons have ended, too.
     pub(crate) fn retire(self: &Arc<Self>, retirement: Retirement) {

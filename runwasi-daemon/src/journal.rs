@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The journal is bounded, and nothing waits for a reader: one that is late is told the number of
-//! events that it has lost.
+//! events that it has lost. Only the end of the daemon waits, for a moment, for readers that are
+//! about to ask for its last events.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,7 +22,10 @@ use runwasi_core::{
     lock::Mutex,
     process::Info,
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::manager::reports::{EventEntry, EventsReply, EventsRequest};
 
@@ -36,6 +40,11 @@ const MOST: usize = 1024;
 // Below the time after which a connection without a reply counts as idle.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// Longest time in which a reader asks again. One that takes longer is thought to have gone.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Time between two looks at the readers of the last events.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// The journal. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Journal {
@@ -46,7 +55,42 @@ pub(crate) struct Journal {
 struct Shared {
     /// Locked for one event, or for the copy of a reply.
     ring: Mutex<Ring>,
+    /// Locked for single look-ups and changes, never with the ring.
+    readers: Mutex<Readers>,
     news: Notify,
+}
+
+/// Requests under way, and readers between two requests.
+#[derive(Default)]
+struct Readers {
+    has_ended: bool,
+    asking: usize,
+    pausing: Vec<Pausing>,
+}
+
+/// A reader between two requests.
+struct Pausing {
+    /// Number that its next request has.
+    next: u64,
+    /// It has surely got all events before this number.
+    has: u64,
+    since: Instant,
+}
+
+/// A request under way. Its drop is its end.
+struct Asking<'a>(&'a Mutex<Readers>);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.lock().asking -= 1;
+    }
+}
+
+impl Readers {
+    fn is_waited_for(&self, end: u64) -> bool {
+        let is_late = |one: &Pausing| one.has < end && one.since.elapsed() < PAUSE;
+        self.asking > 0 || self.pausing.iter().any(is_late)
+    }
 }
 
 #[derive(Default)]
@@ -109,13 +153,46 @@ impl Journal {
             EventsRequest::NOW => self.shared.ring.lock().next(),
             from => from,
         };
-        let wait = Duration::from_millis(request.wait.into()).min(LONGEST);
+        let _asking = self.asking(from);
+        let reply = self.wait_from(from, request.wait).await;
+        // Without events it has all before `next`. With some, that is told by its next request.
+        let has = if reply.events.is_empty() { reply.next } else { from };
+        let mut readers = self.shared.readers.lock();
+        readers.pausing.push(Pausing { next: reply.next, has, since: Instant::now() });
+        drop(readers);
+        reply
+    }
+
+    fn asking(&self, from: u64) -> Asking<'_> {
+        let readers = &self.shared.readers;
+        let mut all = readers.lock();
+        all.asking += 1;
+        all.pausing.retain(|one| one.since.elapsed() < PAUSE);
+        if let Some(found) = all.pausing.iter().position(|one| one.next == from) {
+            all.pausing.swap_remove(found);
+        }
+        drop(all);
+        Asking(readers)
+    }
+
+    /// Lets no request wait any more. Waits until all readers have the last event.
+    pub(crate) async fn end(&self) {
+        self.shared.readers.lock().has_ended = true;
+        self.shared.news.notify_waiters();
+        let end = self.shared.ring.lock().next();
+        while self.shared.readers.lock().is_waited_for(end) {
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn wait_from(&self, from: u64, wait: u32) -> EventsReply {
+        let wait = Duration::from_millis(wait.into()).min(LONGEST);
         let first = async {
             loop {
                 // Before the look: it gets every later notification, also before its first poll.
                 let news = self.shared.news.notified();
                 let reply = self.shared.ring.lock().from(from);
-                if !reply.events.is_empty() {
+                if !reply.events.is_empty() || self.shared.readers.lock().has_ended {
                     return reply;
                 }
                 news.await;
@@ -254,6 +331,33 @@ mod tests {
         assert_eq!(second.events[0].text, "b");
         let now = journal.read(&request(EventsRequest::NOW, 0)).await;
         assert_eq!((now.events.len(), now.next), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn end_waits_for_a_reader_that_pauses() {
+        let journal = Journal::default();
+        journal.note(event("a"));
+        let first = journal.read(&request(0, 1000)).await;
+        journal.note(event("gone"));
+        let mut end = Box::pin(journal.end());
+        assert!(timeout(LOOK, &mut end).await.is_err(), "it did not wait");
+        let last = journal.read(&request(first.next, 1_000_000)).await;
+        assert_eq!(last.events[0].text, "gone");
+        // It has no event to wait for: without the end it would wait for the longest time.
+        let nothing = journal.read(&request(last.next, 1_000_000)).await;
+        assert!(nothing.events.is_empty());
+        timeout(LONGEST / 2, end).await.unwrap();
+        let other = Journal::default();
+        other.note(event("a"));
+        timeout(LONGEST / 2, other.end()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn end_answers_requests_that_wait() {
+        let journal = Journal::default();
+        let reads = async { timeout(LONGEST / 2, journal.read(&request(0, 1_000_000))).await };
+        let (read, ()) = tokio::join!(reads, journal.end());
+        assert!(read.unwrap().events.is_empty());
     }
 
     impl Journal {

@@ -7,7 +7,7 @@
 use std::{
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use runwasi_core::{
@@ -17,7 +17,10 @@ use runwasi_core::{
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{manager::client::Client, state_dir::started};
+use crate::{
+    manager::client::{Client, has_gone},
+    state_dir::started,
+};
 
 /// How a daemon comes to take no new sandboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +66,13 @@ pub(crate) fn retire(predecessors: &[PathBuf], program: &'static str, patience: 
 }
 
 fn retire_one(predecessor: &Path, program: &'static str, patience: Duration) {
+    let begun = Instant::now();
     let client = Client::connect(predecessor, program, patience);
     match client.and_then(|client| client.retire(false)) {
         Ok(answer) => tracing::info!(pid = answer.pid, version = answer.version, "took over"),
+        Err(error) if has_gone(predecessor, &error, begun, patience) => {
+            tracing::info!(socket = %predecessor.display(), "a predecessor has ended");
+        }
         // Only logged: this daemon serves, even if a predecessor goes on as before.
         Err(error) => tracing::error!(%error, "a predecessor does not retire"),
     }
@@ -89,7 +96,7 @@ pub(crate) async fn others_ended(mut sockets: Vec<PathBuf>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::net::UnixListener, time::Instant};
+    use std::os::unix::net::UnixListener;
 
     use tokio::time::timeout;
 

@@ -262,11 +262,19 @@ async fn run(
     // After readiness: the predecessors serve until this daemon does.
     retire_predecessors(sockets).await;
     let ended = follow(&daemon, tasks, &mut signals, &supervisor).await;
+    if ended.is_ok() {
+        // Commands find this daemon no longer. One that leaves sandboxes behind keeps its name to
+        // the end: a daemon that starts takes their records for those of a killed one.
+        remove_file(Some(sockets.own_file.clone())).await;
+    }
     // Replies that are under way, such as that to `Retire` or `Reload`.
     let answered = async {
         own.stop_listen().await;
+        daemon.last_events_read().await;
         own.disconnect().await;
         if let Ok(mut manager) = given_back.await {
+            // ttrpc counts the accepting task as a connection.
+            manager.stop_listen().await;
             manager.disconnect().await;
         }
     };
@@ -297,20 +305,24 @@ fn leave_manager_socket(
         if file.is_none() {
             manager.stop_listen().await;
         }
-        // Keeps the socket that a successor has put in its place. On the blocking pool, since it
-        // waits for the lock of the directory.
-        let remove = move || file.map_or(Ok(()), |file| file.remove());
-        let removed = blocking(remove, |source| BootstrapError::Io {
-            what: "remove the manager socket".into(),
-            source,
-        });
-        if let Err(error) = removed.await {
-            tracing::error!(%error, "the manager socket stays behind");
-        }
+        remove_file(file).await;
         // An error: `run` has returned without waiting for it.
         let _ = give_back.send(manager);
     });
     given_back
+}
+
+/// Removes the file of a socket, unless a successor has put its own there.
+async fn remove_file(file: Option<Arc<OwnFile>>) {
+    // On the blocking pool, since it waits for the lock of the directory.
+    let remove = move || file.map_or(Ok(()), |file| file.remove());
+    let removed = blocking(remove, |source| BootstrapError::Io {
+        what: "remove a socket of the manager API".into(),
+        source,
+    });
+    if let Err(error) = removed.await {
+        tracing::error!(%error, "a socket stays behind");
+    }
 }
 
 /// Asks the predecessors to retire. One that was not retired goes on beside this daemon.

@@ -14,11 +14,6 @@ use crate::{manager::reports::DaemonState, thin::START_PATIENCE};
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Longest time beyond the limit for daemons without an answer: those that are ending.
-const ENDING: Duration = Duration::from_secs(1);
-/// Time between two looks at them.
-const LOOK_AT_ENDING: Duration = Duration::from_millis(20);
-
 /// Retires the current daemon, and waits until all daemons of now have ended.
 pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
     let deadline = Instant::now() + limit;
@@ -37,7 +32,7 @@ pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return at_the_limit(node, &daemons, left);
+            return at_the_limit(&left);
         }
         if told.as_ref() != Some(&left) {
             note(&format!("waiting for {}", left.text()));
@@ -59,13 +54,7 @@ fn socket_stays_open() -> String {
 }
 
 /// Result at the time limit.
-fn at_the_limit(node: &Node, daemons: &[Daemon], mut left: Left) -> Result<(), CommandError> {
-    // A daemon that ends while it is asked has no answer, and is found until its process is gone.
-    let deadline = Instant::now() + ENDING;
-    while left.is_silence() && Instant::now() < deadline {
-        sys::pause(LOOK_AT_ENDING);
-        left = Left::of(&living(node, daemons)?);
-    }
+fn at_the_limit(left: &Left) -> Result<(), CommandError> {
     if left.is_nothing() {
         return Ok(());
     }
@@ -110,11 +99,6 @@ impl Left {
     /// are about to exit.
     fn is_nothing(&self) -> bool {
         (self.serving, self.sandboxes, self.silent) == (0, 0, 0)
-    }
-
-    /// True if there is nothing left but daemons without an answer.
-    fn is_silence(&self) -> bool {
-        (self.serving, self.sandboxes) == (0, 0) && self.silent > 0
     }
 
     fn text(&self) -> String {
@@ -164,17 +148,6 @@ mod tests {
         for other in [silent(2), empty(2, DaemonState::Serving), daemon(2, DaemonState::Retired)] {
             assert!(!is_nothing(&[retired.clone(), other]));
         }
-    }
-
-    #[test]
-    fn only_silence_is_looked_at_again() {
-        let is_silence = |daemons: &[Daemon]| Left::of(daemons).is_silence();
-        assert!(is_silence(&[silent(1)]));
-        assert!(is_silence(&[silent(1), empty(2, DaemonState::Retired)]));
-        for other in [empty(2, DaemonState::Serving), daemon(2, DaemonState::Retired)] {
-            assert!(!is_silence(&[silent(1), other]));
-        }
-        assert!(!is_silence(&[empty(1, DaemonState::Retired)]));
     }
 
     #[test]

@@ -10,10 +10,14 @@
 //! has happened meanwhile.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     mem,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -23,13 +27,13 @@ use serde_json::{Value, json};
 
 use super::{
     error::CommandError,
-    node::{self, Node},
+    node::Node,
     output::{self, print},
     text,
 };
 use crate::manager::{
-    client::{Client, ClientError},
-    reports::{EventEntry, EventsRequest},
+    client::{Client, ClientError, alive},
+    reports::{EventEntry, EventsReply, EventsRequest},
 };
 
 /// Time between two looks for new daemons, and for the reader of this command.
@@ -50,7 +54,8 @@ enum Message {
     Ended { daemon: u32, error: ClientError },
 }
 
-/// Prints events until the time is over, the reader has gone, or no daemon is left.
+/// Prints events until the time is over, the reader has gone, or no daemon is left. Fails at the
+/// end of the time if a daemon has never answered.
 pub(super) fn follow(
     node: &Node,
     as_json: bool,
@@ -59,7 +64,7 @@ pub(super) fn follow(
 ) -> Result<(), CommandError> {
     let ends = time.map(|time| Instant::now() + time);
     let (sender, receiver) = sync_channel(WAITING);
-    let mut watched = Watched { node, sender, living: BTreeSet::new(), ended: BTreeSet::new() };
+    let mut watched = Watched { node, sender, living: BTreeMap::new(), ended: BTreeSet::new() };
     // The first look must find a daemon, and tells why it does not.
     for (pid, socket) in node.sockets()? {
         watched.watch(pid, socket, past);
@@ -80,7 +85,7 @@ pub(super) fn follow(
             node.sockets()?;
         }
     }
-    Ok(())
+    if output::has_no_reader() { Ok(()) } else { watched.all_answered() }
 }
 
 /// Prints what comes within the limit, and leaves a backlog for later. False if the reader has
@@ -122,22 +127,54 @@ fn take(
 struct Watched<'a> {
     node: &'a Node,
     sender: SyncSender<Message>,
-    living: BTreeSet<u32>,
+    living: BTreeMap<u32, Asked>,
     /// Not watched again: a pid may be that of a daemon whose socket goes last.
     ended: BTreeSet<u32>,
 }
 
+/// A daemon that is asked for its events.
+struct Asked {
+    socket: PathBuf,
+    since: Instant,
+    has_answered: Arc<AtomicBool>,
+}
+
 impl Watched<'_> {
     fn watch(&mut self, pid: u32, socket: PathBuf, past: bool) {
-        if self.ended.contains(&pid) || !self.living.insert(pid) {
+        if self.ended.contains(&pid) || self.living.contains_key(&pid) {
             return;
         }
-        let node = Node { patience: self.node.patience + WAIT, ..self.node.clone() };
+        let has_answered = Arc::<AtomicBool>::default();
+        let asked = Asked {
+            socket: socket.clone(),
+            since: Instant::now(),
+            has_answered: has_answered.clone(),
+        };
+        self.living.insert(pid, asked);
+        let node = self.node.clone();
         let sender = self.sender.clone();
         let from = if past { 0 } else { EventsRequest::NOW };
-        let reader = Reader { daemon: pid, sender, from, is_silent: false };
+        let reader = Reader { daemon: pid, sender, from, is_silent: false, has_answered };
         // Not joined: it may wait for an answer, and the end of the process ends it.
         thread::spawn(move || reader.run(&node, &socket));
+    }
+
+    /// An error with the daemons that live and have never answered.
+    fn all_answered(&self) -> Result<(), CommandError> {
+        // One that was found a moment ago has had no time for it.
+        let time = self.node.patience.min(LOOK);
+        let is_silent = |asked: &Asked| {
+            !asked.has_answered.load(Ordering::Relaxed)
+                && asked.since.elapsed() >= time
+                && alive(&asked.socket).unwrap_or(true)
+        };
+        let silent = self.living.iter().filter(|(_, asked)| is_silent(asked));
+        let silent: Vec<_> = silent.map(|(pid, _)| pid.to_string()).collect();
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let text = format!("no answer of daemon {}: its events are missing", silent.join(", "));
+        Err(CommandError::Other(text))
     }
 
     fn ended(&mut self, daemon: u32, error: ClientError) -> Result<(), CommandError> {
@@ -161,14 +198,15 @@ struct Reader {
     from: u64,
     /// True since a request without an answer, until the next one with an answer.
     is_silent: bool,
+    /// Set by the first answer.
+    has_answered: Arc<AtomicBool>,
 }
 
 impl Reader {
     /// Sends the events of the daemon until it ends or the receiver has gone.
     fn run(mut self, node: &Node, socket: &Path) {
         loop {
-            let read = node.client(socket).and_then(|client| self.read(&client));
-            let Err(error) = read else { return };
+            let Err(error) = self.read(node, socket) else { return };
             // Stopped, too busy, or it has closed this connection for the sake of others.
             let lives = matches!(error, ClientError::Broken { .. }) && lives_on(socket);
             let daemon = self.daemon;
@@ -185,31 +223,42 @@ impl Reader {
     }
 
     /// Sends events until an error, or until the receiver has gone.
-    fn read(&mut self, client: &Client) -> Result<(), ClientError> {
-        let daemon = self.daemon;
+    fn read(&mut self, node: &Node, socket: &Path) -> Result<(), ClientError> {
+        // Without a wait: a daemon that does not answer is known after the patience.
+        let client = node.client(socket)?;
+        let first = client.events(self.from, Duration::ZERO)?;
+        if !self.pass_on(first) {
+            return Ok(());
+        }
+        let client = client.patient(WAIT);
         loop {
             let reply = client.events(self.from, WAIT)?;
-            self.from = reply.next;
-            self.is_silent = false;
-            // Nothing is lost to a reader that wants what is left of the past.
-            let lost = Some(reply.lost).filter(|number| *number > 0);
-            let lost = lost.map(|number| Message::Lost { daemon, number });
-            let events = reply.events.into_iter().map(|event| Message::Event { daemon, event });
-            for message in lost.into_iter().chain(events) {
-                if self.sender.send(message).is_err() {
-                    return Ok(());
-                }
+            if !self.pass_on(reply) {
+                return Ok(());
             }
             // A reply without a wait would otherwise be asked for without a pause.
             sys::pause(Duration::from_millis(5));
         }
+    }
+
+    /// Sends the events of a reply. False if the receiver has gone.
+    fn pass_on(&mut self, reply: EventsReply) -> bool {
+        let daemon = self.daemon;
+        self.from = reply.next;
+        self.is_silent = false;
+        self.has_answered.store(true, Ordering::Relaxed);
+        // Nothing is lost to a reader that wants what is left of the past.
+        let lost = Some(reply.lost).filter(|number| *number > 0);
+        let lost = lost.map(|number| Message::Lost { daemon, number });
+        let events = reply.events.into_iter().map(|event| Message::Event { daemon, event });
+        lost.into_iter().chain(events).all(|message| self.sender.send(message).is_ok())
     }
 }
 
 /// True if a daemon listens after a moment: one that ends has its socket that long.
 fn lives_on(socket: &Path) -> bool {
     sys::pause(LOOK);
-    node::alive(socket).unwrap_or(false)
+    alive(socket).unwrap_or(false)
 }
 
 /// The events that daemons have kept, for a report of a fault.
@@ -294,7 +343,7 @@ mod tests {
     use runwasi_core::server::Accept;
 
     use super::*;
-    use crate::manager::{Method, SERVICE, reports::EventsReply};
+    use crate::manager::{Method, SERVICE};
 
     /// A daemon with one event.
     struct OneEvent;
@@ -324,7 +373,8 @@ mod tests {
         let listener = UnixListener::bind(&socket).unwrap();
         let node = Node { socket: socket.clone(), program: "p", patience: Duration::from_secs(60) };
         let (sender, receiver) = sync_channel(WAITING);
-        let reader = Reader { daemon: 1, sender, from: 0, is_silent: false };
+        let has_answered = Arc::default();
+        let reader = Reader { daemon: 1, sender, from: 0, is_silent: false, has_answered };
         thread::spawn(move || reader.run(&node, &socket));
         drop(listener.accept().unwrap());
         let accept = Accept::new(listener).unwrap();
@@ -351,12 +401,33 @@ mod tests {
         let mut watched = Watched {
             node: &node,
             sender: sender.clone(),
-            living: BTreeSet::new(),
+            living: BTreeMap::new(),
             ended: BTreeSet::new(),
         };
         sender.send(Message::Lost { daemon: 1, number: 1 }).unwrap();
         assert!(take(&receiver, Duration::ZERO, &mut watched, false).unwrap());
         assert!(receiver.try_recv().is_ok(), "it was printed after the time");
+    }
+
+    #[test]
+    fn daemon_that_never_answers_is_told_at_the_end_of_the_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = directory.path().join("daemons/7.sock");
+        std::fs::create_dir(own.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(&own).unwrap();
+        let node = Node { socket: own.clone(), program: "p", patience: Duration::from_millis(100) };
+        let ended = follow(&node, false, true, Some(Duration::from_millis(300)));
+        let error = ended.unwrap_err().to_string();
+        assert_eq!(error, "no answer of daemon 7: its events are missing");
+        let (sender, _receiver) = sync_channel(WAITING);
+        let asked = Asked { socket: own, since: Instant::now(), has_answered: Arc::default() };
+        let patience = Duration::ZERO;
+        let node = Node { patience, ..node };
+        let living = [(7, asked)].into();
+        let watched = Watched { node: &node, sender, living, ended: BTreeSet::new() };
+        assert!(watched.all_answered().is_err());
+        drop(listener);
+        assert!(watched.all_answered().is_ok(), "it has gone");
     }
 
     #[test]

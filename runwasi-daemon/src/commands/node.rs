@@ -7,10 +7,8 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
-
-use runwasi_core::bootstrap::socket;
 
 use super::{
     error::CommandError,
@@ -19,7 +17,7 @@ use super::{
     sandbox::{self, Listed},
 };
 use crate::manager::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, alive, has_gone},
     reports::{DaemonState, StatusReply},
 };
 
@@ -142,25 +140,42 @@ impl Node {
     /// All daemons that live, with their status, in the order of their pids.
     pub(super) fn daemons(&self, probe: bool) -> Result<Vec<Daemon>, CommandError> {
         let ask = |pid: u32, socket: PathBuf| {
-            let answer = self.client(&socket).and_then(|client| client.status(probe));
+            let answer = self.ask(&socket, |client| client.status(probe))?;
             let answer = match answer {
                 Ok(status) => Answer::Status(Box::new(status)),
                 Err(ClientError::Unknown { version, .. }) => Answer::Earlier { version },
                 Err(error) => Answer::Failed(error.to_string()),
             };
-            Daemon { pid, process: process::read(pid).ok(), socket, answer }
+            Some(Daemon { pid, process: process::read(pid).ok(), socket, answer })
         };
-        Ok(each(self.sockets()?, |(pid, socket)| ask(pid, socket)))
+        let asked = each(self.sockets()?, |(pid, socket)| ask(pid, socket));
+        let living: Vec<_> = asked.into_iter().flatten().collect();
+        if living.is_empty() { Err(self.absent()) } else { Ok(living) }
     }
 
-    /// All sandboxes of these daemons. A daemon that does not answer is an error in its place.
+    /// Asks one daemon. Absent if it has ended meanwhile.
+    fn ask<A>(
+        &self,
+        socket: &Path,
+        question: impl FnOnce(&Client) -> Result<A, ClientError>,
+    ) -> Option<Result<A, ClientError>> {
+        let begun = Instant::now();
+        let answer = self.client(socket).and_then(|client| question(&client));
+        match &answer {
+            Err(error) if has_gone(socket, error, begun, self.patience) => None,
+            _ => Some(answer),
+        }
+    }
+
+    /// All sandboxes of these daemons. A daemon that does not answer is an error in its place, and
+    /// one that has ended meanwhile has no sandboxes.
     pub(super) fn sandboxes(&self, daemons: &[Daemon]) -> Vec<Listed> {
         each(daemons.to_vec(), |daemon| match &daemon.answer {
             // A second wait would end like the first.
             Answer::Failed(reason) => Err(reason.clone()),
             _ => {
-                let client = self.client(&daemon.socket).map_err(|error| error.to_string())?;
-                sandbox::ask(&client).map_err(|error| error.to_string())
+                let answer = self.ask(&daemon.socket, sandbox::ask);
+                answer.unwrap_or(Ok(Vec::new())).map_err(|error| error.to_string())
             }
         })
     }
@@ -192,20 +207,6 @@ fn pid_of(socket: &Path) -> Option<u32> {
     name.parse().ok().filter(|_| is_own)
 }
 
-/// True if a process listens. An error if only the permission is missing.
-pub(super) fn alive(path: &Path) -> io::Result<bool> {
-    if socket::is_alive(path) {
-        return Ok(true);
-    }
-    match socket::connect_within(path, Duration::ZERO) {
-        Ok(_) => Ok(true),
-        // A full backlog: its process lives.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        Err(_) => Ok(false),
-    }
-}
-
 /// Asks all at the same time: of several daemons that do not answer, one costs the time.
 fn each<A: Send, B: Send>(all: Vec<A>, ask: impl Fn(A) -> B + Sync) -> Vec<B> {
     let ask = &ask;
@@ -229,7 +230,7 @@ mod tests {
         r#async::{MethodHandler, Server, Service, TtrpcContext, transport::Listener},
     };
     use prost::Message;
-    use runwasi_core::server::Accept;
+    use runwasi_core::{bootstrap::socket, server::Accept};
 
     use super::*;
     use crate::{
@@ -370,6 +371,34 @@ mod tests {
         assert!(top.contains(note) && top.starts_with("0 containers of 1 daemons"), "{top}");
         let Ok(Inspected::Sandbox(row)) = inspect::find(&rows, "pod", None) else { panic!("pod") };
         assert!(inspect::sandbox_text(&row, 0).contains("containers  2, of which"), "{rows:?}");
+    }
+
+    #[test]
+    fn daemon_that_ends_while_it_is_asked_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = directory.path().join(DAEMONS).join("1.sock");
+        fs::create_dir(own.parent().unwrap()).unwrap();
+        let socket = directory.path().join("manager.sock");
+        let node = Node { socket, program: "daemon", patience: Duration::from_secs(60) };
+        let other = daemon(1, 0, status(DaemonState::Retired));
+        let other = Daemon { socket: own.clone(), ..other };
+        // It closes its connections, and then its socket.
+        let end = || {
+            let listener = std::os::unix::net::UnixListener::bind(&own).unwrap();
+            thread::spawn(move || {
+                drop(listener.accept().unwrap());
+                thread::sleep(Duration::from_millis(50));
+            })
+        };
+        let ending = end();
+        let listed = node.sandboxes(std::slice::from_ref(&other));
+        assert!(matches!(&listed[..], [Ok(none)] if none.is_empty()), "{listed:?}");
+        ending.join().unwrap();
+        fs::remove_file(&own).unwrap();
+        let ending = end();
+        let daemons = node.daemons(false);
+        assert!(matches!(daemons, Err(CommandError::Absent { .. })), "{daemons:?}");
+        ending.join().unwrap();
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::{
     io,
     os::fd::IntoRawFd,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
 use containerd_shim_protos::ttrpc::{self, Code};
 use prost::Message;
-use runwasi_core::bootstrap::socket::connect_within;
+use runwasi_core::bootstrap::socket::{connect_within, is_alive};
 
 use super::{
     Method, PROTOCOL, SERVICE,
@@ -22,6 +23,11 @@ use super::{
         StatusRequest,
     },
 };
+
+/// Longest time for a daemon that has broken a connection to be gone.
+const ENDING: Duration = Duration::from_secs(1);
+/// Time between two looks at it.
+const LOOK_AT_ENDING: Duration = Duration::from_millis(20);
 
 /// A connection to a daemon.
 pub struct Client {
@@ -82,6 +88,45 @@ pub enum ClientError {
     },
 }
 
+/// True if a process listens. An error if only the permission is missing.
+pub(crate) fn alive(socket: &Path) -> io::Result<bool> {
+    if is_alive(socket) {
+        return Ok(true);
+    }
+    match connect_within(socket, Duration::ZERO) {
+        Ok(_) => Ok(true),
+        // A full backlog: its process lives.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// True if the daemon that was asked at `begun` has failed to answer because it was ending. Waits
+/// for its end as long as an answer may take, at most a second. Blocks.
+// It closes its connections a moment before its socket.
+pub(crate) fn has_gone(
+    socket: &Path,
+    error: &ClientError,
+    begun: Instant,
+    patience: Duration,
+) -> bool {
+    if matches!(error, ClientError::Refused { .. } | ClientError::Unknown { .. }) {
+        return false;
+    }
+    let deadline = (begun + patience).min(Instant::now() + ENDING);
+    loop {
+        // Without permission, or without free descriptors, nothing is known of it.
+        if matches!(alive(socket), Ok(false)) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(LOOK_AT_ENDING);
+    }
+}
+
 impl Client {
     /// Connects to a daemon. `program` is its name, for messages, `patience` the time limit of the
     /// connection together with a call, and of each further one.
@@ -104,6 +149,12 @@ impl Client {
         // A full queue of connections may have taken most of it.
         let patience = patience.saturating_sub(begun.elapsed());
         Ok(Self { socket: socket.to_owned(), program, client, patience })
+    }
+
+    /// With more time for each further call.
+    pub(crate) fn patient(mut self, more: Duration) -> Self {
+        self.patience += more;
+        self
     }
 
     /// Creates a sandbox or joins an existing one.

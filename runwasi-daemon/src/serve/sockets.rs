@@ -34,7 +34,7 @@ pub(super) struct Sockets {
     /// File of the manager socket. Absent for a socket that was inherited, which stays.
     pub(super) manager_file: Option<Arc<OwnFile>>,
     pub(super) manager: UnixListener,
-    _own_file: OwnFile,
+    pub(super) own_file: Arc<OwnFile>,
     pub(super) own: UnixListener,
 }
 
@@ -77,13 +77,14 @@ impl Sockets {
         };
         // Last, and the manager socket at the very end: a start that fails before leaves the
         // predecessor its clients.
-        let _own_file = own_place.rename().map_err(failed(own_path.display().to_string()))?;
+        let own_file = own_place.rename().map_err(failed(own_path.display().to_string()))?;
+        let own_file = Arc::new(own_file);
         let metrics = opened.rename().map_err(failed(format!("metrics-address {metrics}")))?;
         let manager_file = manager_place.map(Replacement::rename).transpose();
         let manager_file = manager_file.map_err(failed(manager.display().to_string()))?;
         let manager_file = manager_file.map(Arc::new);
         let manager = listener;
-        Ok((Self { program, predecessors, manager_file, manager, _own_file, own }, metrics))
+        Ok((Self { program, predecessors, manager_file, manager, own_file, own }, metrics))
     }
 }
 

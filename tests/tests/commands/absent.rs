@@ -114,6 +114,10 @@ pub(crate) fn stopped_daemon_is_told_in_time_and_others_are_shown(
     let json = command(c, &["list", "--json", "--patience", "4"]).deadline(limit).run()?;
     let json = parsed(&json.status_is(1)?)?;
     ensure!(json["daemons"].as_array().map(Vec::len) == Some(2), "{json}");
+    let events = command(c, &["events", "--past", "--for", "5", "--patience", "1"]);
+    let events = events.deadline(limit).run()?.status_is(1)?;
+    ensure!(events.out().contains(&new), "{events}");
+    says(&events.err(), &["no answer of daemon", &stopped.pid()?.to_string()], &[])?;
     // The current daemon is well.
     command(c, &["health", "--patience", "4"]).deadline(limit).run()?.ok()?;
     let current = c.fixture.daemon()?;

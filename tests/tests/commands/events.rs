@@ -70,7 +70,10 @@ pub(crate) fn events_go_on_across_a_takeover(c: &mut Containers) -> Result<()> {
     let wanted = [format!("container={first}"), "retire".into(), format!("container={second}")];
     poll_until("the events of both", LIMIT, || {
         let seen = following.stdout_so_far();
-        wanted.iter().all(|word| seen.contains(word)).then_some(())
+        // The last event of the old daemon, just before its end.
+        let gone = format!("sandbox={first} ");
+        let gone = seen.lines().any(|line| line.contains(" gone ") && line.contains(&gone));
+        (gone && wanted.iter().all(|word| seen.contains(word))).then_some(())
     })
     .with_context(|| format!("{pids:?}: {}", following.stdout_so_far()))?;
     drop(following);
