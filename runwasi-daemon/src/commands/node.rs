@@ -387,7 +387,7 @@ mod tests {
             let listener = std::os::unix::net::UnixListener::bind(&own).unwrap();
             thread::spawn(move || {
                 drop(listener.accept().unwrap());
-                thread::sleep(Duration::from_millis(50));
+                runwasi_core::sys::pause(Duration::from_millis(50));
             })
         };
         let ending = end();

@@ -4,13 +4,15 @@ use std::{
     io,
     os::fd::IntoRawFd,
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 
 use containerd_shim_protos::ttrpc::{self, Code};
 use prost::Message;
-use runwasi_core::bootstrap::socket::{connect_within, is_alive};
+use runwasi_core::{
+    bootstrap::socket::{connect_within, is_alive},
+    sys,
+};
 
 use super::{
     Method, PROTOCOL, SERVICE,
@@ -123,7 +125,7 @@ pub(crate) fn has_gone(
         if Instant::now() >= deadline {
             return false;
         }
-        thread::sleep(LOOK_AT_ENDING);
+        sys::pause(LOOK_AT_ENDING);
     }
 }
 

@@ -25,9 +25,9 @@ use super::{
     guest::Head,
     instances::Serving,
     request,
-    ticket::{Broken, Busy, Call, OwnCall, Ticket},
+    ticket::{Busy, Call, OwnCall, Ticket},
     timeouts::Activity,
-    written,
+    written::{self, Broken},
 };
 use crate::{timed_body::TimedBody, trace};
 

@@ -18,7 +18,7 @@ use super::{
     guest::{Guest, Head, Instance},
     settings::Settings,
     shared::Shared,
-    ticket::Broken,
+    written::Broken,
 };
 use crate::{
     component::store::{Component, Imports},

@@ -4,32 +4,17 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use runwasi_core::metrics::http::{self as metrics, UnderWay};
 use tokio::time::timeout;
-use wasmtime::Store;
 
 use super::{
-    error::Failure,
     instances::{Serving, Slot},
     shared::Place,
     timeouts::Activity,
+    written::Broken,
 };
-use crate::component::store::Component;
 
 /// Call of a guest's handler in an instance of its own. Ends when the guest has returned and the
 /// instance is kept or dropped.
 pub(super) type OwnCall = Pin<Box<dyn Future<Output = Result<(), Broken>> + Send>>;
-
-/// End of a call whose guest has not returned.
-pub(super) struct Broken {
-    pub(super) failure: Failure,
-    /// Keeps what the guest has written until it is looked at: see [`super::written`].
-    pub(super) store: Option<Store<Component>>,
-}
-
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Self {
-        Self { failure, store: None }
-    }
-}
 
 /// Call of a guest's handler.
 pub(super) enum Call {

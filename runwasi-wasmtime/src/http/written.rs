@@ -14,7 +14,24 @@ use futures_util::stream;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, StreamBody};
+use wasmtime::Store;
 use wasmtime_wasi_http::WasiBody;
+
+use super::error::Failure;
+use crate::component::store::Component;
+
+/// End of a call whose guest has not returned.
+pub(super) struct Broken {
+    pub(super) failure: Failure,
+    /// Keeps what the guest has written until it is looked at: see [`Written`].
+    pub(super) store: Option<Store<Component>>,
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self { failure, store: None }
+    }
+}
 
 /// The rest of a body.
 pub(super) struct Written {
