@@ -270,6 +270,10 @@ impl Activity {
         let (due, verdict) = match (state.doing, state.closing) {
             // No deadline. The next look is for the state that may follow meanwhile.
             (Doing::Busy(_), _) => return Verdict::LookAt(now + shortest),
+            // The client takes its last response, with the time of a stall for each piece.
+            (Doing::Idle, Some(_)) if state.stalled.is_some() => {
+                return Verdict::LookAt(now + shortest);
+            }
             (Doing::Idle, Some(closing)) => (state.since.max(closing) + GOODBYE, Verdict::Drop),
             (Doing::Idle, None) => (state.since + self.idle_timeout, Verdict::Close),
             (Doing::New | Doing::Head, _) => (state.since + self.header_timeout, Verdict::Drop),
@@ -446,6 +450,9 @@ mod tests {
         activity.ends_between_requests();
         assert!(matches!(after(&activity, Duration::ZERO), Verdict::LookAt(_)));
         assert_eq!(after(&activity, GOODBYE), Verdict::Drop);
+        activity.wrote(false);
+        assert!(matches!(after(&activity, GOODBYE), Verdict::LookAt(_)), "its response");
+        activity.wrote(true);
         activity.request_begins(true);
         assert!(matches!(after(&activity, 2 * GOODBYE), Verdict::LookAt(_)));
     }
