@@ -131,14 +131,16 @@ dist: ## write a release into target/dist: tarball, Debian packages, bill of mat
 demo: ## from nothing to "Hello from wasm!" on both runtimes of a private containerd, then clean up (needs root)
 	@scripts/demo
 
+# The cases in the virtual machine come one after the other and keep little more than one core busy; it has a copy of
+# what it tests. So the programs of the tests and of the fuzz targets are compiled beside it.
 test: ## all tests, with a real containerd and in a virtual machine (needs root)
 	scripts/setup build
 	scripts/together '$(BUILD)' 'scripts/setup test && scripts/guests --compile && scripts/vm-image $(DEBIAN)'
 	scripts/guests
+	scripts/test-packages
+	scripts/together 'scripts/test-vm smoke' 'nice scripts/tests --compile' 'nice scripts/fuzz 30'
 	scripts/tests
 	@scripts/tried facts | scripts/tried record host 'all tests passed'
-	scripts/test-packages
-	scripts/together 'scripts/test-vm smoke' 'nice scripts/fuzz 60'
 
 tried: test ## all tests, here and on two kernels; then the README's table of what they ran on (needs root)
 	DEBIAN=trixie scripts/test-vm smoke

@@ -414,6 +414,15 @@ mod tests {
     }
 
     #[test]
+    fn a_link_in_place_of_a_directory_is_named_so() {
+        let (directory, state) = state();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&state.path, &link).unwrap();
+        let error = StateDirectory::of(&link.join("manager.sock")).create().unwrap_err();
+        assert!(error.to_string().ends_with("link: is a symbolic link, must be a directory"));
+    }
+
+    #[test]
     fn an_owner_with_the_pid_of_a_process_and_another_start_time_is_not_alive() {
         let (_directory, state) = state();
         let mut owner = Owner::this(&state).unwrap();

@@ -17,9 +17,10 @@
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 
@@ -34,32 +35,51 @@ thread_local! {
 pub(crate) struct Use {
     /// Locked until the drop.
     _files: Vec<File>,
+    kind: &'static str,
+    begun: Instant,
 }
 
 impl Use {
     /// For a case that may run beside others.
     #[track_caller]
     pub(crate) fn shared() -> Self {
-        Self::taken(shared(&directory()))
+        Self::taken("shared", shared(&directory()))
     }
 
     /// For a case that measures.
     #[track_caller]
     pub(crate) fn alone() -> Self {
-        Self::taken(alone(&directory()))
+        Self::taken("alone", alone(&directory()))
     }
 
     #[track_caller]
-    fn taken(files: io::Result<Vec<File>>) -> Self {
+    fn taken(kind: &'static str, files: io::Result<Vec<File>>) -> Self {
         let files = files.unwrap_or_else(|error| panic!("no share of the machine: {error}"));
         HELD.set(HELD.get() + 1);
-        Self { _files: files }
+        Self { _files: files, kind, begun: Instant::now() }
+    }
+
+    /// A line `MILLISECONDS shared|alone PROGRAM CASE`, in one write because test programs run at
+    /// the same time.
+    fn record(&self) -> io::Result<()> {
+        let program = std::env::current_exe()?;
+        let program = program.file_name().unwrap_or_default().display().to_string();
+        let program = program.rsplit_once('-').map_or(&*program, |(name, _hash)| name);
+        let thread = std::thread::current();
+        let case = thread.name().unwrap_or("?");
+        let took = self.begun.elapsed().as_millis();
+        let line = format!("{took} {} {program} {case}\n", self.kind);
+        let mut times =
+            File::options().append(true).create(true).open(directory().join("times"))?;
+        times.write_all(line.as_bytes())
     }
 }
 
 impl Drop for Use {
     fn drop(&mut self) {
         HELD.set(HELD.get() - 1);
+        // Only a report is less complete without it.
+        let _ = self.record();
     }
 }
 
@@ -211,7 +231,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let gate = open(directory.path(), "gate").unwrap();
         gate.lock_shared().unwrap();
-        let first = Use::taken(Ok(Vec::new()));
+        let first = Use::taken("shared", Ok(Vec::new()));
         drop(shared(directory.path()).unwrap());
         drop(first);
     }

@@ -208,6 +208,13 @@ mod tests {
         let table = table(&inventory);
         assert!(table.starts_with("ENGINE  SIZE"), "{table}");
         assert!(table.contains("sha256:a") && table.ends_with("1 files, 2.0 KiB\n"), "{table}");
+        let used = SystemTime::now() + Duration::from_secs(3600);
+        let later = Inventory {
+            code: vec![CachedCode { used, ..code("a", 2048, 1) }],
+            ..Inventory::default()
+        };
+        let table = super::table(&later);
+        assert!(table.contains(" -  "), "the time of its use is to come: {table}");
         let value = json(Path::new("/cache"), &inventory);
         assert_eq!(value["code"][0]["digest"], "sha256:a");
     }

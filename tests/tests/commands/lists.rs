@@ -98,6 +98,8 @@ pub(crate) fn limits_usage_and_execs_are_inspected(c: &mut Containers) -> Result
     ensure!(shown.contains("exec-1 (running)") && !shown.contains("hunter2"), "{shown}");
     // An update is in force at once.
     c.fixture.ctr(["task", "pause", &id])?.ok()?;
+    let paused = text(c, &["inspect", &id])?;
+    ensure!(paused.contains("exec-1 (paused)"), "{paused}");
     c.fixture.ctr(["task", "resume", &id])?.ok()?;
     c.kill(&id, "SIGKILL")?;
     c.becomes(&id, "STOPPED")?;
