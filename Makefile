@@ -132,13 +132,13 @@ demo: ## from nothing to "Hello from wasm!" on both runtimes of a private contai
 	@scripts/demo
 
 # The cases in the virtual machine come one after the other and keep little more than one core busy; it has a copy of
-# what it tests. So the programs of the tests and of the fuzz targets are compiled beside it.
+# what it tests. So the programs of the tests are compiled beside it, and the fuzz targets compiled and run.
 test: ## all tests, with a real containerd and in a virtual machine (needs root)
 	scripts/setup build
 	scripts/together '$(BUILD)' 'scripts/setup test && scripts/guests --compile && scripts/vm-image $(DEBIAN)'
-	scripts/guests
-	scripts/test-packages
-	scripts/together 'scripts/test-vm smoke' 'nice scripts/tests --compile' 'nice scripts/fuzz 30'
+	scripts/together scripts/guests 'scripts/test-packages --build'
+	scripts/test-packages --try
+	scripts/together 'scripts/test-vm smoke' 'scripts/tests --compile' 'scripts/fuzz 60'
 	scripts/tests
 	@scripts/tried facts | scripts/tried record host 'all tests passed'
 

@@ -98,7 +98,7 @@ pub(crate) fn contained<T>(call: impl FnOnce() -> T) -> Option<T> {
 /// Ends the process if `work` panics: for the whole life of a thread.
 pub fn fatal<T>(work: impl FnOnce() -> T) -> T {
     // Dropped by the unwinding, so before Tokio or the thread's start can catch the panic.
-    let _end = EndOnPanic;
+    let _end = EndOnPanic { is_unwinding: thread::panicking() };
     work()
 }
 
@@ -121,11 +121,15 @@ impl<F: Future> Future for Fatal<F> {
     }
 }
 
-struct EndOnPanic;
+struct EndOnPanic {
+    /// The thread was unwinding already, from a panic outside of the work: the work is called by a
+    /// drop.
+    is_unwinding: bool,
+}
 
 impl Drop for EndOnPanic {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if thread::panicking() && !self.is_unwinding {
             // The hook has logged the reason. `_exit` and not an abort: a core dump would contain
             // the memory of all guests.
             sys::end_process(PANIC_STATUS);
@@ -158,5 +162,25 @@ impl<F: Future> Future for Caught<F> {
             Ok(poll) => poll.map(Ok),
             Err(payload) => Poll::Ready(Err(text(&*payload))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_in_a_drop_of_an_unwinding_thread_ends_no_process() {
+        struct Works;
+        impl Drop for Works {
+            fn drop(&mut self) {
+                fatal(|| ());
+            }
+        }
+        let unwound = expected(|| {
+            let _works = Works;
+            panic!("outside of the work");
+        });
+        assert!(unwound.is_err());
     }
 }

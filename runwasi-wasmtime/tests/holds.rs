@@ -41,6 +41,8 @@ const FRESH_COPIES: u32 = 3;
 /// Most runs of a guest. The shortest of their longest polls counts: other work of the machine only
 /// makes a poll longer. A run within the goal is the last.
 const RUNS: usize = 8;
+/// Comparisons of a call that holds for too long: both its time and the goal vary.
+const TRIES: usize = 3;
 /// Longest time for one guest.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Fewest polls of a call in parts.
@@ -244,6 +246,18 @@ async fn longest(case: &Case, harness: &Harness, polls: &Current, runs: usize) -
     Ok(shortest)
 }
 
+/// The longest hold of a call, and its goal just after it.
+async fn compared(case: &Case, harness: &Harness, polls: &Current) -> Result<(Duration, Duration)> {
+    for _ in 1..TRIES {
+        let took = longest(case, harness, polls, RUNS).await?;
+        let wanted = goal();
+        if took <= wanted {
+            return Ok((took, wanted));
+        }
+    }
+    Ok((longest(case, harness, polls, RUNS).await?, goal()))
+}
+
 /// Starts a guest that computes for each worker. With all of them busy the others yield every
 /// millisecond, as on a busy node, and not every five.
 async fn spin(client: &TaskClient, harness: &Harness) -> Result {
@@ -423,10 +437,10 @@ async fn no_host_call_holds_a_worker_for_more_than_5_ms() -> Result {
     let mut table = String::from("| host call | longest hold |\n|---|---|\n");
     let mut slow = Vec::new();
     for case in host_calls() {
-        let took = longest(&case, &harness, &polls, RUNS).await?;
+        let (took, wanted) = compared(&case, &harness, &polls).await?;
         row(&mut table, &case, took);
-        if took > goal() {
-            slow.push(format!("{}: {took:?}", case.name));
+        if took > wanted {
+            slow.push(format!("{}: {took:?}, not {wanted:?}", case.name));
         }
     }
     table.push_str("\n| instruction without a yield | longest hold |\n|---|---|\n");
