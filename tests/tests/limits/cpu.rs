@@ -79,17 +79,27 @@ pub(crate) fn throttled_guest_is_killed_at_once(c: &mut Containers) -> Result<()
         let id = c.id(&format!("slow{number}"));
         // A millisecond in a second: when it is used up, the guest would wait for nearly all of that, or for some of them.
         c.detached_with(&["--cpu-quota", "1000", "--cpu-period", "1000000"], &id, &["spin"])?;
-        let meter = Meter::of(c, &id)?;
-        meter.used_up()?;
-        let start = Instant::now();
-        meter.client().kill(&id, 9)?;
-        meter.client().wait(&id)?;
-        let took = start.elapsed();
+        let took = time_of_kill(c, &id);
+        // The next try, and the end of the case, find nothing of one that failed.
+        if took.is_err() {
+            c.kill(&id, "SIGKILL")?;
+        }
         ensure!(c.finish(&id)? == 137);
+        let took = took?;
         ensure!(took < Duration::from_millis(300), "{took:?}");
         Ok(())
     })?;
     c.fixture.becomes_clean()
+}
+
+/// Kills a container that has just used up its quota.
+fn time_of_kill(c: &Containers, id: &str) -> Result<Duration> {
+    let meter = Meter::of(c, id)?;
+    meter.used_up()?;
+    let start = Instant::now();
+    meter.client().kill(id, 9)?;
+    meter.client().wait(id)?;
+    Ok(start.elapsed())
 }
 
 /// Four spinners of one process on fewer CPUs: in the daemon each container, in the shim the containers of a pod.
