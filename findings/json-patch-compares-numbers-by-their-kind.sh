@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Behaviour: for the json-patch crate 1 and 1.0 are different values: a `test` of 1.0 fails where the
-#   document has 1, and one of 1 where it has 1.0.
-# Versions: Rust crates json-patch 5.0.0, serde_json 1.0.154; PyPI jsonpatch 1.33, jsonpointer 3.0.0.
-# Expected: equal. RFC 6902, 4.6: numbers "are considered equal if their values are numerically equal".
-# Seen: test of 1.0 where there is 1: holds with jsonpatch, fails with json-patch; of 1 where there is
-#   1.0 likewise; of 1 where there is 1: holds with both
-# Here: objects of Kubernetes are patched so; one that came through a library which keeps all numbers
-#   as floats no longer passes the `test` of its own values.
+# Behaviour: for the json-patch crate 1 and 1.0 are different values: a `test` of 1.0 fails where
+#   the document has 1, and one of 1 where it has 1.0.
+# Versions: Rust crates json-patch 5.0.0, serde_json 1.0.154; PyPI jsonpatch 1.33, jsonpointer
+#   3.0.0.
+# Expected: equal. RFC 6902, 4.6: numbers "are considered equal if their values are numerically
+#   equal".
+# Seen: test of 1.0 where there is 1: holds with jsonpatch, fails with json-patch; of 1 where
+#   there is 1.0 likewise; of 1 where there is 1: holds with both
+# Here: objects of Kubernetes are patched so; one that came through a library which keeps all
+#   numbers as floats no longer passes the `test` of its own values.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Behaviour: youki's libcgroups computes the weight of input and output for cgroups v2 with 16 bits: in
-#   a release build the product wraps around, and all weights but the lowest become nearly the lowest.
-# Versions: Rust crates libcgroups 0.7.0, oci-spec 0.10.0, without overflow checks as in a release build.
+# Behaviour: youki's libcgroups computes the weight of input and output for cgroups v2 with 16
+#   bits: in a release build the product wraps around, and all weights but the lowest become
+#   nearly the lowest.
+# Versions: Rust crates libcgroups 0.7.0, oci-spec 0.10.0, without overflow checks as in a release
+#   build.
 # Expected: the formula of its source, which is runc's, "linearly from [10-1000] to [1-10000]".
 # Seen: 10: 1, 16: 61, 100: 49 instead of 910, 500: 51 instead of 4950, 1000: 4 instead of 10000
-# Here: a container whose weight is the highest gets less of a disk than one of the weight 16. A debug
-#   build stops with an error. The shims do not use this crate.
+# Here: a container whose weight is the highest gets less of a disk than one of the weight 16. A
+#   debug build stops with an error. The shims do not use this crate.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

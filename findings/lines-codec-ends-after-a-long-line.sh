@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Behaviour: a stream of lines that tokio-util's LinesCodec makes, with a limit to a line's length, ends
-#   after the first line that is longer, though more lines follow. Polled once more it goes on.
+# Behaviour: a stream of lines that tokio-util's LinesCodec makes, with a limit to a line's
+#   length, ends after the first line that is longer, though more lines follow. Polled once more
+#   it goes on.
 # Versions: Rust crates tokio-util 0.7.20, futures-util 0.3.34, tokio 1.54.1.
 # Expected: an error for that line and then the others. LinesCodec: after the line "has been fully
 #   discarded" calls of `decode` "will function as normal"; a stream that gives None has ended.
-# Seen: of one, a long line, three and four: one, an error, the end; after the end: three, four, the end
-# Here: whoever copies a container's output line by line in such a loop stops at the first long line,
-#   and the program blocks on a full pipe. The shims copy bytes.
+# Seen: of one, a long line, three and four: one, an error, the end; after the end: three, four,
+#   the end
+# Here: whoever copies a container's output line by line in such a loop stops at the first long
+#   line, and the program blocks on a full pipe. The shims copy bytes.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Behaviour: metrics-exporter-prometheus takes a backslash of a label's value for the start of an escape:
-#   one before a quotation mark is lost, of two in a row one is, and one before a line break is moved
-#   behind it. Different values so become one series.
-# Versions: Rust crates metrics-exporter-prometheus 0.18.3, metrics 0.24.6; PyPI prometheus-client 0.26.0.
+# Behaviour: metrics-exporter-prometheus takes a backslash of a label's value for the start of an
+#   escape: one before a quotation mark is lost, of two in a row one is, and one before a line
+#   break is moved behind it. Different values so become one series.
+# Versions: Rust crates metrics-exporter-prometheus 0.18.3, metrics 0.24.6; PyPI prometheus-client
+#   0.26.0.
 # Expected: the value that the program gave. Text-based format: it "can be any sequence of UTF-8
-#   characters", of which backslash, quotation mark and line feed "have to be escaped", each of them.
+#   characters", of which backslash, quotation mark and line feed "have to be escaped", each of
+#   them.
 # Seen: \\srv\share is read as \srv\share, a\"b as a"b, a\ LF b as a LF \b; C:\new is right
-# Here: paths and commands with quotation marks as labels. What a program counts for two such values
-#   are two lines with the same labels.
+# Here: paths and commands with quotation marks as labels. What a program counts for two such
+#   values are two lines with the same labels.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

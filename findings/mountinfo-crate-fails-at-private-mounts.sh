@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Behaviour: the mountinfo crate wants an optional field in each line of /proc/self/mountinfo: with one
-#   private mount, which has none, all of `MountInfo::new` is the error "Invalid format". Where it can
-#   read them, blanks of mount points stay escaped, so that `is_mounted` does not find them.
+# Behaviour: the mountinfo crate wants an optional field in each line of /proc/self/mountinfo:
+#   with one private mount, which has none, all of `MountInfo::new` is the error "Invalid format".
+#   Where it can read them, blanks of mount points stay escaped, so that `is_mounted` does not
+#   find them.
 # Versions: Rust crate mountinfo 0.2.0 (regex as it asks for); util-linux 2.38.
 # Expected: all mounts. proc(5), mountinfo: "optional fields: zero or more fields".
 # Seen: shared mounts: /tmp is found, "/tmp/…/a b" is not; private mounts: Invalid format
-# Here: containers have private or slave mounts, and so has a service of systemd with a mount namespace
-#   of its own: this project reads the table itself.
+# Here: containers have private or slave mounts, and so has a service of systemd with a mount
+#   namespace of its own: this project reads the table itself.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -29,7 +30,8 @@ cat >app/src/main.rs <<'RS'
 fn main() {
     match mountinfo::MountInfo::new() {
         Ok(table) => {
-            let found: Vec<_> = std::env::args().skip(1).map(|path| table.is_mounted(path)).collect();
+            let paths = std::env::args().skip(1);
+            let found: Vec<_> = paths.map(|path| table.is_mounted(path)).collect();
             println!("{found:?}");
         }
         Err(error) => println!("{error}"),

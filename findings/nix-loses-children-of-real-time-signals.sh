@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Behaviour: nix's `waitpid` takes the status of a child that a real-time signal ended from the kernel
-#   and returns the error EINVAL in its stead. The next call says that there is no such child.
+# Behaviour: nix's `waitpid` takes the status of a child that a real-time signal ended from the
+#   kernel and returns the error EINVAL in its stead. The next call says that there is no such
+#   child.
 # Versions: Rust crates nix 0.31.3, libc 0.2.191; Rust's std.
-# Expected: `Signaled` with the number. waitpid(2) gives EINVAL for invalid options alone, and a caller
-#   may call again after an error; std's `ExitStatus::signal` has the number.
-# Seen: SIGTERM: Signaled(15) from nix, 15 from std; SIGRTMIN: EINVAL, then ECHILD from nix, 34 from std
-# Here: a supervisor that waits so has lost the exit status, and the process seems to be gone without
-#   one. The shim waits by rustix and waitid(2), whose statuses have any signal.
+# Expected: `Signaled` with the number. waitpid(2) gives EINVAL for invalid options alone, and a
+#   caller may call again after an error; std's `ExitStatus::signal` has the number.
+# Seen: SIGTERM: Signaled(15) from nix, 15 from std; SIGRTMIN: EINVAL, then ECHILD from nix, 34
+#   from std
+# Here: a supervisor that waits so has lost the exit status, and the process seems to be gone
+#   without one. The shim waits by rustix and waitid(2), whose statuses have any signal.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

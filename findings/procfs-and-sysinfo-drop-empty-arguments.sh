@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Behaviour: the procfs and sysinfo crates leave empty arguments out of a process's command line: all
-#   arguments after one move forward.
+# Behaviour: the procfs and sysinfo crates leave empty arguments out of a process's command line:
+#   all arguments after one move forward.
 # Versions: Rust crates procfs 0.18.0, sysinfo 0.40.4; PyPI psutil 7.2.2; Python 3.11.
-# Expected: all arguments. proc(5): in /proc/PID/cmdline they are "a set of strings separated by null
-#   bytes", an empty one too; procfs promises "the complete command line"; psutil has it.
+# Expected: all arguments. proc(5): in /proc/PID/cmdline they are "a set of strings separated by
+#   null bytes", an empty one too; procfs promises "the complete command line"; psutil has it.
 # Seen: of "sleep", "", "a b", "": psutil all four; both crates "sleep" and "a b"
 # Here: a shim or a server that was started with an empty value, as in `-address ""`, has another
 #   value for the option in the eyes of a tool that uses these crates.

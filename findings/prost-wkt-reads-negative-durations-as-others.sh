@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Behaviour: prost-wkt-types reads the duration "-0.5s" of JSON as half a second, "-1.5s" as -1 s and
-#   +0.5 s, and reads and writes a field mask as an object with `paths`.
+# Behaviour: prost-wkt-types reads the duration "-0.5s" of JSON as half a second, "-1.5s" as -1 s
+#   and +0.5 s, and reads and writes a field mask as an object with `paths`.
 # Versions: Rust crates prost-wkt-types 0.7.2, serde_json 1.0.154; PyPI protobuf 7.36.2.
 # Expected: ProtoJSON: the text that it writes itself for -0.5 s, and a field mask as the string
 #   "fooBar,baz"; Duration: "nanos" "must be of the same sign as the seconds field".
-# Seen: -0.5 s is written "-0.500000000s" and read as (0, 500000000), -1.5 s as (-1, 500000000); Python
-#   (0, -500000000) and (-1, -500000000). A mask {"paths":["foo_bar","baz"]}, and "fooBar,baz" is refused
-# Here: specifications of sandboxes and of metrics are messages with such fields; what one side writes
-#   by this crate the other reads as a time to come instead of one that is past.
+# Seen: -0.5 s is written "-0.500000000s" and read as (0, 500000000), -1.5 s as (-1, 500000000);
+#   Python (0, -500000000) and (-1, -500000000). A mask {"paths":["foo_bar","baz"]}, and
+#   "fooBar,baz" is refused
+# Here: specifications of sandboxes and of metrics are messages with such fields; what one side
+#   writes by this crate the other reads as a time to come instead of one that is past.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

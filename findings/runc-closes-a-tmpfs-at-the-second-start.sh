@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Behaviour: runc gives a tmpfs the mode of the folder below it, even with the option `mode`. Without
-#   a folder the mode is 1777, and runc makes one with 755: at the second start of a container on the
-#   same root file system only root may write to its tmpfs. With crun it is 1777 always.
+# Behaviour: runc gives a tmpfs the mode of the folder below it, even with the option `mode`.
+#   Without a folder the mode is 1777, and runc makes one with 755: at the second start of a
+#   container on the same root file system only root may write to its tmpfs. With crun it is 1777
+#   always.
 # Versions: Debian runc 1.1.5+ds1-1+deb12u1, crun 1.8.1-1+deb12u1 with libyajl2 2.1.0-3+deb12u2,
 #   busybox-static 1:1.35.0-4+deb12u1+b1 (bookworm); util-linux 2.38.
-# Expected: 1777 at each start, as mount(8) makes it, or what `mode` says: in the runtime specification
-#   a mount's options are those of mount(8), and the two starts have the same configuration.
-# Seen: mount drwxrwxrwt; crun drwxrwxrwt and user 1000 writes, twice; runc first so, then drwxr-xr-x and
-#   user 1000 may not, with mode=1777 neither
-# Here: an image with a user of its own that writes to a tmpfs works at first, and not after a restart on
-#   the same bundle. An image that has the folder itself with the mode that it wants works always.
+# Expected: 1777 at each start, as mount(8) makes it, or what `mode` says: in the runtime
+#   specification a mount's options are those of mount(8), and the two starts have the same
+#   configuration.
+# Seen: mount drwxrwxrwt; crun drwxrwxrwt and user 1000 writes, twice; runc first so, then
+#   drwxr-xr-x and user 1000 may not, with mode=1777 neither
+# Here: an image with a user of its own that writes to a tmpfs works at first, and not after a
+#   restart on the same bundle. An image that has the folder itself with the mode that it wants
+#   works always.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

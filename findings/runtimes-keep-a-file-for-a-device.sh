@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Behaviour: where the root file system has a regular file or another device at the path of a device of
-#   `linux.devices`, runc and crun leave it there and start the container.
+# Behaviour: where the root file system has a regular file or another device at the path of a
+#   device of `linux.devices`, runc and crun leave it there and start the container.
 # Versions: Debian runc 1.1.5+ds1-1+deb12u1, crun 1.8.1-1+deb12u1 with libyajl2 2.1.0-3+deb12u2,
 #   busybox-static 1:1.35.0-4+deb12u1+b1 (bookworm).
-# Expected: an error. Runtime specification, config-linux, Devices: "If a file already exists at path
-#   that does not match the requested device, the runtime MUST generate an error."
-# Seen: char device 1:5 (zero) wanted; a file there: "regular file", a device 1:3: "character special
-#   file 1:3"; nothing there: "character special file 1:5"; all with runc and with crun, status 0
+# Expected: an error. Runtime specification, config-linux, Devices: "If a file already exists at
+#   path that does not match the requested device, the runtime MUST generate an error."
+# Seen: char device 1:5 (zero) wanted; a file there: "regular file", a device 1:3: "character
+#   special file 1:3"; nothing there: "character special file 1:5"; all with runc and with crun,
+#   status 0
 # Here: a container whose image has such a file starts without the device that it was to have, and
 #   nothing tells of it.
 set -euo pipefail

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Behaviour: the sd-notify crate takes a NOTIFY_SOCKET that begins with `@` for a file of that name:
-#   `notify` fails, and for a manager that listens on an abstract socket the service is never ready.
+# Behaviour: the sd-notify crate takes a NOTIFY_SOCKET that begins with `@` for a file of that
+#   name: `notify` fails, and for a manager that listens on an abstract socket the service is
+#   never ready.
 # Versions: Rust crates sd-notify 0.5.0 and libc 0.2.191, PyPI sdnotify 0.3.2, Python 3.11.
-# Expected: a socket without a file. sd_notify(3): "If the first character of $NOTIFY_SOCKET is "@", the
-#   string is understood as Linux abstract namespace socket"; the Python package sends so.
-# Seen: a file: "READY=1" from both; @name: "READY=1" from sdnotify, "No such file or directory (os error
-#   2)" from sd-notify
-# Here: the manager tells systemd by this crate that it is ready. systemd's own socket is a file; under
-#   a manager with an abstract one the sign does not arrive, and a warning is all that is left.
+# Expected: a socket without a file. sd_notify(3): "If the first character of $NOTIFY_SOCKET is
+#   "@", the string is understood as Linux abstract namespace socket"; the Python package sends
+#   so.
+# Seen: a file: "READY=1" from both; @name: "READY=1" from sdnotify, "No such file or directory
+#   (os error 2)" from sd-notify
+# Here: the manager tells systemd by this crate that it is ready. systemd's own socket is a file;
+#   under a manager with an abstract one the sign does not arrive, and a warning is all that is
+#   left.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

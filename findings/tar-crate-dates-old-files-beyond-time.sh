@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Behaviour: the tar crate writes the time of a file from before 1970 as a number of 64 bits without a
-#   sign, 2^64 less some: for other readers it is 584 billion years ahead.
+# Behaviour: the tar crate writes the time of a file from before 1970 as a number of 64 bits
+#   without a sign, 2^64 less some: for other readers it is 584 billion years ahead.
 # Versions: Rust crates tar 0.4.46, filetime 0.2.29; GNU tar 1.34, Python 3.11.
-# Expected: the negative number of seconds. GNU tar writes it as base-256 in two's complement, and all
-#   readers of its archives take it so.
-# Seen: -86400: by GNU tar -86400 for GNU tar and for Python; by the crate 18446744073709465216 for
-#   Python, and GNU tar ends with 2, "out of time_t range"
-# Here: a build that gives its files the time 0 of a zone east of Greenwich makes such a file. A layer
-#   of it that the crate wrote is unpacked rightly by the crate and with an error by GNU tar.
+# Expected: the negative number of seconds. GNU tar writes it as base-256 in two's complement, and
+#   all readers of its archives take it so.
+# Seen: -86400: by GNU tar -86400 for GNU tar and for Python; by the crate 18446744073709465216
+#   for Python, and GNU tar ends with 2, "out of time_t range"
+# Here: a build that gives its files the time 0 of a zone east of Greenwich makes such a file. A
+#   layer of it that the crate wrote is unpacked rightly by the crate and with an error by GNU
+#   tar.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -3,10 +3,10 @@
 # Versions: Rust crate tar 0.4.46 (filetime, libc, xattr as it asks for), GNU tar 1.34.
 # Expected: what the archive has, as GNU tar makes it, or an error. The crate knows the types
 #   (`EntryType::Fifo`, `Char`) and writes them itself.
-# Seen: pipe is a fifo and null a character special file with GNU tar, both a regular empty file with
-#   the crate
-# Here: a root file system that is unpacked so has a /dev/null that fills up. The manager reads layers
-#   by this crate for the modules in them and unpacks nothing.
+# Seen: pipe is a fifo and null a character special file with GNU tar, both a regular empty file
+#   with the crate
+# Here: a root file system that is unpacked so has a /dev/null that fills up. The manager reads
+#   layers by this crate for the modules in them and unpacks nothing.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Behaviour: tracing-subscriber's JSON writes an object with two members of one name: a span's field
-#   `name` beside the span's name, and with `flatten_event` a field `level`, `target` or `timestamp`
-#   beside the event's. Of these the event's own come first, so that readers have the field's.
+# Behaviour: tracing-subscriber's JSON writes an object with two members of one name: a span's
+#   field `name` beside the span's name, and with `flatten_event` a field `level`, `target` or
+#   `timestamp` beside the event's. Of these the event's own come first, so that readers have the
+#   field's.
 # Versions: Rust crates tracing-subscriber 0.3.23, tracing 0.1.44; Python 3.11, Node 20.
-# Expected: another name or place for one of them. RFC 8259, 4: names "SHOULD be unique"; otherwise
-#   "the behavior of software that receives such an object is unpredictable".
-# Seen: an event of level WARN with the field level="high" of a span "request" with the field name="web":
-#   level high and span request for Python and Node; WARN and "web" are in the text and read by neither
+# Expected: another name or place for one of them. RFC 8259, 4: names "SHOULD be unique";
+#   otherwise "the behavior of software that receives such an object is unpredictable".
+# Seen: an event of level WARN with the field level="high" of a span "request" with the field
+#   name="web": level high and span request for Python and Node; WARN and "web" are in the text
+#   and read by neither
 # Here: logs are filtered by their level: an event whose field is called level has another one.
 set -euo pipefail
 dir=$(mktemp -d)

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Behaviour: zbus writes a match rule that wants an argument with an apostrophe so that the apostrophe
-#   ends the text: the bus refuses the rule. It reads no rule with a comma in an argument, nor one
-#   without quotes or with a blank after a comma, all of which the bus takes.
-# Versions: Rust crate zbus 5.19.0; Debian dbus-daemon, dbus-bin and libdbus-1-3 1.14.10-1~deb12u1,
-#   libapparmor1 3.0.8-3, libexpat1 2.5.0-1+deb12u5 (bookworm).
+# Behaviour: zbus writes a match rule that wants an argument with an apostrophe so that the
+#   apostrophe ends the text: the bus refuses the rule. It reads no rule with a comma in an
+#   argument, nor one without quotes or with a blank after a comma, all of which the bus takes.
+# Versions: Rust crate zbus 5.19.0; Debian dbus-daemon, dbus-bin and libdbus-1-3
+#   1.14.10-1~deb12u1, libapparmor1 3.0.8-3, libexpat1 2.5.0-1+deb12u5 (bookworm).
 # Expected: it's as 'it'\''s'. D-Bus specification, Match Rules: "Within single quotes (ASCII
-#   apostrophe), a backslash (U+005C) represents itself, and an apostrophe ends the quoted section.
-#   Outside single quotes, \' (backslash, apostrophe) represents an apostrophe".
-# Seen: dbus-daemon refuses arg0='it's' of zbus, "Unbalanced quotation marks in match rule", and takes
-#   arg0='it'\''s', arg0='a,b', type=signal and "type='signal', member='X'"; zbus refuses these four
-# Here: programs wait for a unit of systemd by a rule with its name, in which an apostrophe may be; a
-#   rule that came from elsewhere, as from a file of settings, is best not read by this crate.
+#   apostrophe), a backslash (U+005C) represents itself, and an apostrophe ends the quoted
+#   section. Outside single quotes, \' (backslash, apostrophe) represents an apostrophe".
+# Seen: dbus-daemon refuses arg0='it's' of zbus, "Unbalanced quotation marks in match rule", and
+#   takes arg0='it'\''s', arg0='a,b', type=signal and "type='signal', member='X'"; zbus refuses
+#   the last three
+# Here: programs wait for a unit of systemd by a rule with its name, in which an apostrophe may
+#   be; a rule that came from elsewhere, as from a file of settings, is best not read by this
+#   crate.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -59,7 +61,7 @@ sed -i "s#unix:dir=.#unix:dir=$dir#" bus.conf
 export CARGO_TARGET_DIR=$dir/target CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
 cargo build -q --manifest-path app/Cargo.toml
 escaped="type='signal',arg0='it'\\''s'"
-rules=("$escaped" "type='signal',arg0='a,b'" "type=signal,member='X'" "type='signal', member='X'")
+rules=("type='signal',arg0='a,b'" "type=signal,member='X'" "type='signal', member='X'")
 target/debug/rule "${rules[@]}" "type='signal',member='X'" >written
 cat written
 {
@@ -81,10 +83,10 @@ for rule; do
 done
 SH
 debian/usr/bin/dbus-run-session --dbus-daemon=debian/usr/bin/dbus-daemon --config-file=bus.conf -- \
-    bash ask.sh "$(head -n 1 written)" "${rules[@]}" >said 2>messages
+    bash ask.sh "$(head -n 1 written)" "$escaped" "${rules[@]}" >said 2>messages
 cat said
 {
     echo "type='signal',arg0='it's': Unbalanced quotation marks in match rule"
-    printf '%s: taken\n' "${rules[@]}"
+    printf '%s: taken\n' "$escaped" "${rules[@]}"
 } >wanted
 cmp said wanted || changed "the bus has others"
