@@ -53,7 +53,7 @@ cat >bus.conf <<'XML'
   <type>session</type>
   <listen>unix:dir=.</listen>
   <policy context="default">
-    <allow send_destination="*"/><allow own="*"/><allow user="*"/>
+    <allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/><allow user="*"/>
   </policy>
 </busconfig>
 XML
