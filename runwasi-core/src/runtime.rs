@@ -56,8 +56,17 @@ pub struct GuestRuntime {
 }
 
 /// The ids of a runtime's living threads. Clones share the same set.
-#[derive(Clone, Debug, Default)]
-pub struct Threads(Arc<Mutex<BTreeSet<i32>>>);
+#[derive(Clone, Default)]
+pub struct Threads(Arc<Mutex<Living>>);
+
+#[derive(Default)]
+struct Living {
+    ids: BTreeSet<i32>,
+    on_start: Option<Box<OnStart>>,
+}
+
+/// Work on a thread that starts, given its id.
+pub(crate) type OnStart = dyn Fn(i32) + Send;
 
 impl GuestRuntime {
     /// Starts that many workers. An error names an unmet requirement ([`requirements`]), or the
@@ -110,18 +119,34 @@ impl GuestRuntime {
 }
 
 impl Threads {
+    /// Adds the calling thread, which starts.
     pub(crate) fn add(&self, thread: i32) {
-        self.0.lock().insert(thread);
+        let mut living = self.0.lock();
+        living.ids.insert(thread);
+        // Under the lock: a later call of `each` must not be followed by this one.
+        if let Some(act) = &living.on_start {
+            act(thread);
+        }
     }
 
     fn remove(&self, thread: i32) {
-        self.0.lock().remove(&thread);
+        self.0.lock().ids.remove(&thread);
     }
 
-    /// Calls `act` with the id of every living thread, until the first error.
-    pub(crate) fn each(&self, act: impl FnMut(i32) -> io::Result<()>) -> io::Result<()> {
+    /// Calls `act` with the id of every living thread, until the first error. From then on, calls
+    /// `on_start` on every thread that starts, with its id.
+    ///
+    /// A new runtime has its threads only when the kernel has given each of them a CPU for the
+    /// first time, so on a busy host this may find none.
+    pub(crate) fn each(
+        &self,
+        act: impl FnMut(i32) -> io::Result<()>,
+        on_start: Option<Box<OnStart>>,
+    ) -> io::Result<()> {
         // Under the lock: a thread that ends waits in `remove`, so its id cannot yet have become
         // that of another thread.
-        self.0.lock().iter().copied().try_for_each(act)
+        let mut living = self.0.lock();
+        living.on_start = on_start;
+        living.ids.iter().copied().try_for_each(act)
     }
 }

@@ -59,7 +59,7 @@ use crate::{
     blocking,
     bundle::{cgroups_path::CgroupsPath, resources::ResourcesConfig},
     lock::Mutex,
-    runtime::Threads,
+    runtime::{OnStart, Threads},
     sys::resident_memory,
 };
 
@@ -350,7 +350,7 @@ impl Cgroups {
         if self.hierarchies.version == Version::V2 {
             write(leaf.cpu.join("cgroup.type"), "threaded")?;
         }
-        self.move_workers(&leaf.cpu)
+        self.move_workers(&leaf.cpu, Some(self.entry_of_late_threads(&leaf.cpu)))
     }
 
     /// Moves this process and those of its sandbox.
@@ -364,9 +364,25 @@ impl Cgroups {
         moved
     }
 
-    fn move_workers(&self, to: &Path) -> io::Result<()> {
+    fn move_workers(&self, to: &Path, later: Option<Box<OnStart>>) -> io::Result<()> {
         let file = Leaf::threads(self.hierarchies.version, to);
-        self.workers.each(|thread| write(&file, thread))
+        self.workers.each(|thread| write(&file, thread), later)
+    }
+
+    /// Moves a thread that starts after the others were moved. It is in the cgroup already if one of
+    /// them has started it: another move would take a grace period of RCU for nothing.
+    fn entry_of_late_threads(&self, cpu: &Path) -> Box<OnStart> {
+        let hierarchies = self.hierarchies.clone();
+        let cpu = cpu.to_owned();
+        Box::new(move |thread| {
+            let own = fs::read_to_string(format!("/proc/self/task/{thread}/cgroup"));
+            if own.is_ok_and(|own| hierarchies.of_cpu(&own) == cpu) {
+                return;
+            }
+            if let Err(error) = write(Leaf::threads(hierarchies.version, &cpu), thread) {
+                tracing::warn!(%error, "the kernel does not back the limits on a late thread");
+            }
+        })
     }
 
     /// Directory for threads that leave the CPU cgroup.
@@ -416,7 +432,7 @@ impl Cgroups {
     fn leave(&self, leaf: &Leaf) {
         self.shares.set_leaf(None);
         // An error may be dropped: a thread that stays keeps its cgroup busy, and `remove` logs it.
-        let _ = self.outside(leaf).map_or(Ok(()), |outside| self.move_workers(&outside));
+        let _ = self.outside(leaf).map_or(Ok(()), |outside| self.move_workers(&outside, None));
         if leaf.memory.is_some() {
             // Dropped for the same reason.
             let _ = self.move_processes(&self.hierarchies.original_directory(1));

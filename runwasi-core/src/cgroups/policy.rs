@@ -27,6 +27,7 @@ const CALL_PART: u64 = 4;
 const MOST_OF_CALL: u64 = 128 << 20;
 
 /// The hierarchies of the host, and the cgroups of the process before any change.
+#[derive(Clone)]
 pub(super) struct Hierarchies {
     root: PathBuf,
     pub(super) version: Version,
@@ -90,6 +91,11 @@ impl Hierarchies {
     /// The cgroup of the process before any change.
     pub(super) fn original_directory(&self, hierarchy: usize) -> PathBuf {
         self.directory(hierarchy).join(&self.original[hierarchy])
+    }
+
+    /// The cgroup that limits the CPU time of a thread, from its `/proc/PID/task/TID/cgroup`.
+    pub(super) fn of_cpu(&self, own: &str) -> PathBuf {
+        self.directory(0).join(original(self.version, own, "cpu"))
     }
 
     /// The directory that relative paths start from, as with runc 1.1: on v1 the cgroup of the
@@ -216,8 +222,8 @@ fn weight(shares: u64) -> u64 {
     }
 }
 
-/// The cgroup of the process in the hierarchy of a controller, from the lines of
-/// `/proc/self/cgroup` (`cgroups(7)`).
+/// The cgroup of a process or thread in the hierarchy of a controller, from the lines of its file
+/// `cgroup` in `/proc` (`cgroups(7)`).
 fn original(version: Version, own: &str, controller: &str) -> PathBuf {
     let find = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);

@@ -107,6 +107,35 @@ fn thread_that_began_in_a_cgroup_is_taken_out_of_it() {
 }
 
 #[test]
+fn thread_that_starts_late_joins_the_others() {
+    for (version, leaf) in
+        [(Version::V1, "cpu/k8s/c1/tasks"), (Version::V2, "k8s/c1/guests/cgroup.threads")]
+    {
+        let fixture = Fixture::new(version);
+        let joined = fixture.join(LIMITS, true).unwrap();
+        fixture.cgroups.workers.add(72);
+        assert_eq!(fixture.at(leaf), "72", "{version:?}");
+        drop(joined);
+        fixture.cgroups.workers.add(73);
+        assert_eq!(fixture.at(leaf), "72", "{version:?}: the cgroup is left");
+    }
+}
+
+#[test]
+fn thread_that_starts_in_the_cgroup_is_not_moved_again() {
+    let fixture = Fixture::new(Version::V2);
+    let own = rustix::thread::gettid().as_raw_nonzero().get();
+    let here = fs::read_to_string("/proc/thread-self/cgroup").unwrap();
+    let here = fixture.cgroups.hierarchies.of_cpu(&here);
+    let other = fixture.root.path().join("other");
+    for (cgroup, is_moved) in [(here, false), (other, true)] {
+        fs::create_dir_all(&cgroup).unwrap();
+        fixture.cgroups.entry_of_late_threads(&cgroup)(own);
+        assert_eq!(cgroup.join("cgroup.threads").exists(), is_moved, "{}", cgroup.display());
+    }
+}
+
+#[test]
 fn unified_hierarchy_has_workers_in_a_threaded_child() {
     let fixture = Fixture::new(Version::V2);
     let joined = fixture.join(LIMITS, true).unwrap();

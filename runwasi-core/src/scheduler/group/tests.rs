@@ -240,12 +240,11 @@ async fn thread_of_a_poll_beside_the_workers_has_the_hosts_credentials_again() {
     // Every thread of the runtime, whatever it does now.
     let mut ids = Vec::new();
     let threads = guests.threads();
-    threads
-        .each(|thread| {
-            ids.push(fs_uid_of(thread));
-            Ok(())
-        })
-        .unwrap();
+    let look = |thread| {
+        ids.push(fs_uid_of(thread));
+        Ok(())
+    };
+    threads.each(look, None).unwrap();
     assert!(!ids.is_empty() && ids.iter().all(|id| *id == 0), "{ids:?}");
     guests.end();
 }
