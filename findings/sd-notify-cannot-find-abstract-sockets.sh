@@ -8,9 +8,9 @@
 #   so.
 # Seen: a file: "READY=1" from both; @name: "READY=1" from sdnotify, "No such file or directory
 #   (os error 2)" from sd-notify
-# Here: the manager tells systemd by this crate that it is ready. systemd's own socket is a file;
-#   under a manager with an abstract one the sign does not arrive, and a warning is all that is
-#   left.
+# Here: the daemon told systemd by this crate that it is ready. systemd's own socket is a file;
+#   under a manager with an abstract one the sign did not arrive, and a warning was all that was
+#   left. It sends its state itself since (`runwasi-daemon/src/notify_socket.rs`).
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -16,6 +16,7 @@
 //! | `retirement` | its kinds; the wait of a drained daemon for the others |
 //! | `supervisor` | the small parent process that systemd sees |
 //! | `readiness` | signs to systemd or the guard; socket activation |
+//! | `notify_socket` | the socket of `sd_notify(3)` |
 //! | `successor` | the host's end of a reload |
 //! | `watchdog` | proof that both runtimes work |
 //! | `limits` | number of guests within the limits of the system |
@@ -43,6 +44,7 @@ mod journal;
 mod limits;
 pub mod manager;
 pub mod metrics;
+mod notify_socket;
 mod precompile;
 mod readiness;
 mod reclaim;

@@ -22,6 +22,8 @@ use std::{
 use runwasi_core::sys;
 use sd_notify::NotifyState;
 
+use crate::notify_socket::notify;
+
 /// Variable of systemd: interval of its watchdog in microseconds.
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 /// Variable of systemd: pid of the process that it watches. The guard removes it for its hosts.
@@ -74,13 +76,12 @@ impl Supervisor {
 
     /// Sends a sign. With a guard, an error means that it has exited, as it does at a restart.
     pub(crate) fn tell(&self, sign: Sign) -> io::Result<()> {
-        // `false` keeps `NOTIFY_SOCKET` for the next sign.
         match (self, sign) {
             (Self::Guard(guard), sign) => {
                 (&**guard).write_all(format!("{}\n", sign.word()).as_bytes())
             }
-            (Self::Systemd, Sign::Ready) => sd_notify::notify(false, &[NotifyState::Ready]),
-            (Self::Systemd, Sign::Alive) => sd_notify::notify(false, &[NotifyState::Watchdog]),
+            (Self::Systemd, Sign::Ready) => notify(NotifyState::Ready),
+            (Self::Systemd, Sign::Alive) => notify(NotifyState::Watchdog),
             // systemd starts no second daemon beside the first.
             (Self::Systemd, Sign::Reload) => Err(io::Error::from(io::ErrorKind::Unsupported)),
         }
@@ -99,7 +100,7 @@ impl Supervisor {
     pub(crate) fn stopping(&self) {
         // The guard reports a stop itself, as it gets the signal first.
         if matches!(self, Self::Systemd) {
-            tell_systemd(&[NotifyState::Stopping]);
+            tell_systemd(NotifyState::Stopping);
         }
     }
 }
@@ -112,9 +113,9 @@ pub(crate) fn write_ready(fd: OwnedFd) {
     }
 }
 
-/// Sends states to systemd. Succeeds without systemd.
-pub(crate) fn tell_systemd(states: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(false, states) {
+/// Sends a state to systemd. An error is logged.
+pub(crate) fn tell_systemd(state: NotifyState) {
+    if let Err(error) = notify(state) {
         tracing::warn!(%error, "systemd does not listen");
     }
 }

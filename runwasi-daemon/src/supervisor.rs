@@ -177,7 +177,7 @@ impl Guard {
             Message::Starting(Some(_)) => {}
             // An unknown line: after a reload the host may be of a newer version than the guard.
             Message::Starting(None) => {}
-            Message::Current(Some(Sign::Alive)) => tell_systemd(&[NotifyState::Watchdog]),
+            Message::Current(Some(Sign::Alive)) => tell_systemd(NotifyState::Watchdog),
             Message::Current(Some(Sign::Reload)) => self.reload(),
             Message::Current(Some(Sign::Ready) | None) => {}
         }
@@ -191,7 +191,7 @@ impl Guard {
             Some(replaced) => self.retired.push(replaced),
             None => {
                 // With the first host the service is ready, and stays so over every reload.
-                tell_systemd(&[NotifyState::Ready]);
+                tell_systemd(NotifyState::Ready);
                 if let Some(descriptor) = self.plan.ready.take() {
                     readiness::write_ready(descriptor);
                 }
@@ -237,7 +237,7 @@ impl Guard {
     /// Passes a stop on to all hosts.
     fn stop(&mut self) {
         self.stopping = true;
-        tell_systemd(&[NotifyState::Stopping]);
+        tell_systemd(NotifyState::Stopping);
         // Every time and not only the first time: a second SIGTERM makes a host exit undrained.
         for host in self.hosts() {
             host.signal(Signal::TERM);

@@ -1,8 +1,10 @@
 //! How a daemon says that it is ready, and who may talk to it; the cases are listed in `main.rs`.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -40,14 +42,23 @@ pub(crate) fn manager_socket_is_for_its_user_only(p: &ShimDriver) -> Result<()> 
 
 #[test]
 fn service_manager_is_told_when_it_is_ready() {
-    let notified = || -> Result<(tempfile::TempDir, UnixDatagram)> {
-        let dir = tempfile::tempdir()?;
-        let socket = UnixDatagram::bind(dir.path().join("notify"))?;
-        socket.set_read_timeout(Some(LIMIT))?;
-        Ok((dir, socket))
-    };
-    let (dir, socket) = notified().unwrap();
-    let settings = Settings::default().env("NOTIFY_SOCKET", dir.path().join("notify"));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    told_when_it_is_ready(&socket, path);
+}
+
+/// As a manager has it whose container shares no files with the host.
+#[test]
+fn service_manager_with_an_abstract_socket_is_told_when_it_is_ready() {
+    let name = format!("runwasi-test-notify-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    told_when_it_is_ready(&UnixDatagram::bind_addr(&address).unwrap(), format!("@{name}"));
+}
+
+fn told_when_it_is_ready(socket: &UnixDatagram, name: impl Into<OsString>) {
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let settings = Settings::default().env("NOTIFY_SOCKET", name);
     run_case_with(ShimDriver::with(Runtime::Wasmtimed, settings), |p| {
         let mut message = [0; 4096];
         let length = socket.recv(&mut message).context("no message to the service manager")?;
