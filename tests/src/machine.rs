@@ -11,15 +11,18 @@
 //! shared: gate (alone), use (shared), gate released        alone: gate (shared), use (alone)
 //! ```
 //!
+//! The path of such a case has a module `…_alone`: by that name `scripts/tests` runs them after all
+//! others, since each wait to be alone leaves cores idle.
+//!
 //! A case that waits to be alone has a share of the gate, so that no other begins before it has had
-//! its turn. Cases that wait to be alone come one after the other: each time that the others begin
-//! and end again, cores are idle.
+//! its turn. Cases that wait to be alone come one after the other.
 
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -55,6 +58,9 @@ impl Use {
     #[track_caller]
     fn taken(kind: &'static str, files: io::Result<Vec<File>>) -> Self {
         let files = files.unwrap_or_else(|error| panic!("no share of the machine: {error}"));
+        if HELD.get() == 0 {
+            check_name(kind == "alone", thread::current().name().unwrap_or_default());
+        }
         HELD.set(HELD.get() + 1);
         Self { _files: files, kind, begun: Instant::now() }
     }
@@ -65,7 +71,7 @@ impl Use {
         let program = std::env::current_exe()?;
         let program = program.file_name().unwrap_or_default().display().to_string();
         let program = program.rsplit_once('-').map_or(&*program, |(name, _hash)| name);
-        let thread = std::thread::current();
+        let thread = thread::current();
         let case = thread.name().unwrap_or("?");
         let took = self.begun.elapsed().as_millis();
         let line = format!("{took} {} {program} {case}\n", self.kind);
@@ -80,6 +86,15 @@ impl Drop for Use {
         HELD.set(HELD.get() - 1);
         // Only a report is less complete without it.
         let _ = self.record();
+    }
+}
+
+/// Panics for the path of a case that says otherwise.
+#[track_caller]
+fn check_name(is_alone: bool, case: &str) {
+    // Threads without a path: of a harness that runs one case at a time, or started by a case.
+    if let Some((modules, _case)) = case.rsplit_once("::") {
+        assert_eq!(modules.ends_with("_alone"), is_alone, "`…_alone` is the module of such cases");
     }
 }
 
@@ -171,6 +186,17 @@ mod tests {
             [(true, 1), (false, 1)]
         );
         assert_eq!([fails(Runtime::Runc, 2), fails(Runtime::Runc, 3)], [(false, 3), (true, 3)]);
+    }
+
+    #[test]
+    fn name_of_a_case_says_if_it_is_alone() {
+        let agrees = |is_alone, case| catch_unwind(|| check_name(is_alone, case)).is_ok();
+        for case in ["wasmtime_alone::quota_holds", "limits::wasmtime_alone::quota_holds"] {
+            assert_eq!([agrees(true, case), agrees(false, case)], [true, false], "{case}");
+        }
+        let case = "wasmtime::runs_alone";
+        assert_eq!([agrees(true, case), agrees(false, case)], [false, true]);
+        assert!(agrees(true, "main") && agrees(false, "main"));
     }
 
     #[test]

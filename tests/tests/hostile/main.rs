@@ -101,8 +101,8 @@ runwasi_tests::suite! { mounts_wasmtime = Wasmtime, mounts_wasmtimed = Wasmtimed
 
 // Cases that compare times or load all CPUs: each has the machine to itself.
 runwasi_tests::suite! { runwasi_tests::check_alone:
-    loads_wasmtime = Wasmtime, loads_wasmtimed = Wasmtimed,
-    loads_component_wasmtime = WasmtimeComponent, loads_component_wasmtimed = WasmtimedComponent; {
+    loads_wasmtime_alone = Wasmtime, loads_wasmtimed_alone = Wasmtimed,
+    loads_component_wasmtime_alone = WasmtimeComponent, loads_component_wasmtimed_alone = WasmtimedComponent; {
     files:
         fifo_swapped_in_by_another_container_holds_no_worker
         cpu_of_file_calls_is_charged_to_the_container;
@@ -123,7 +123,7 @@ runwasi_tests::suite! { below_wasmtime = Wasmtime, below_wasmtimed = Wasmtimed; 
         hung_file_system_below_a_volume_holds_only_its_reader;
 }}
 
-runwasi_tests::suite! { crate::files::check_few_threads: held_wasmtime = Wasmtime, held_wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { crate::files::check_few_threads: held_wasmtime_alone = Wasmtime, held_wasmtimed_alone = Wasmtimed; {
     files:
         container_holds_no_more_threads_than_its_setting_allows;
 }}
@@ -171,7 +171,7 @@ runwasi_tests::played! { played_wasmtime = Wasmtime, played_wasmtimed = Wasmtime
         delete_with_a_hanging_hook_answers_within_its_deadline_and_leaves_nothing;
 }}
 
-runwasi_tests::suite! { runwasi_tests::check_alone: calls_wasmtime = Wasmtime, calls_wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { runwasi_tests::check_alone: calls_wasmtime_alone = Wasmtime, calls_wasmtimed_alone = Wasmtimed; {
     calls:
         random_bytes_hold_no_worker
         many_subscriptions_hold_no_worker
@@ -199,7 +199,7 @@ runwasi_tests::suite! { bounds_wasmtime = Wasmtime, bounds_wasmtimed = Wasmtimed
         a_large_stream_is_complete;
 }}
 
-runwasi_tests::suite! { crate::stop::check: stop_wasmtime = Wasmtime, stop_wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { crate::stop::check: stop_wasmtime_alone = Wasmtime, stop_wasmtimed = Wasmtimed; {
     stop:
         stop_tells_the_guests_own_status_once
         stop_is_quick_without_a_client_and_delete_repeats_the_status
@@ -224,7 +224,7 @@ runwasi_tests::played! { streams_played_wasmtime = Wasmtime, streams_played_wasm
         exit_is_told_although_a_reader_never_reads;
 }}
 
-runwasi_tests::suite! { runwasi_tests::check_alone: streams_wasmtime = Wasmtime, streams_wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { runwasi_tests::check_alone: streams_wasmtime_alone = Wasmtime, streams_wasmtimed_alone = Wasmtimed; {
     streams:
         megabyte_through_a_terminal_arrives_whole;
 }}

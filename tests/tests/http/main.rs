@@ -30,7 +30,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         servers_that_keep_a_request_waiting_are_given_up;
 }}
 
-runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, alone_wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { runwasi_tests::check_alone: wasmtime_alone = Wasmtime, wasmtimed_alone = Wasmtimed; {
     load:
         paused_server_uses_no_cpu_and_goes_on
         cpu_quota_holds_for_a_server_under_load

@@ -21,7 +21,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         wrong_updates_are_refused_with_the_field;
 }}
 
-runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, alone_wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { runwasi_tests::check_alone: wasmtime_alone = Wasmtime, wasmtimed_alone = Wasmtimed; {
     cpu:
         quota_bounds_a_spinner
         quota_bounds_init_and_exec_together
@@ -55,7 +55,7 @@ runwasi_tests::suite! { wasmi = Wasmi; {
         memory_and_processes_are_counted;
 }}
 
-runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmi = Wasmi; {
+runwasi_tests::suite! { runwasi_tests::check_alone: wasmi_alone = Wasmi; {
     cpu:
         quota_bounds_a_spinner;
 }}
@@ -87,7 +87,7 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_alone:
-    alone_component_wasmtime = WasmtimeComponent, alone_component_wasmtimed = WasmtimedComponent; {
+    component_wasmtime_alone = WasmtimeComponent, component_wasmtimed_alone = WasmtimedComponent; {
     cpu:
         quota_bounds_a_spinner;
 }}

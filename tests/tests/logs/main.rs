@@ -25,7 +25,7 @@ runwasi_tests::played! { played_wasmtime = Wasmtime, played_wasmtimed = Wasmtime
         container_that_was_never_started_is_told_as_such;
 }}
 
-runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, alone_wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { runwasi_tests::check_alone: wasmtime_alone = Wasmtime, wasmtimed_alone = Wasmtimed; {
     life:
         long_throttling_is_told_once;
 }}

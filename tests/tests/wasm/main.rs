@@ -46,8 +46,8 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_alone:
-    alone_wasmtime = Wasmtime, alone_wasmtimed = Wasmtimed,
-    alone_component_wasmtime = WasmtimeComponent, alone_component_wasmtimed = WasmtimedComponent; {
+    wasmtime_alone = Wasmtime, wasmtimed_alone = Wasmtimed,
+    component_wasmtime_alone = WasmtimeComponent, component_wasmtimed_alone = WasmtimedComponent; {
     pause:
         paused_spinner_stops_within_twenty_milliseconds;
 }}
