@@ -148,7 +148,7 @@ pub(crate) fn pod_is_removed_with_what_still_runs(pods: &mut Pods) -> Result<()>
     ensure!(pods.status(&kept)?.state() == ContainerState::Running);
     if pods.runtime != Runtime::Runc {
         // A shim leaves after it has answered `Shutdown`.
-        poll_until("the end of the pod's socket", Duration::from_secs(5), || {
+        poll_until("the end of the pod's socket", Duration::from_secs(20), || {
             (!pods.socket(&pod.id).exists()).then_some(())
         })?;
         ensure!(pods.socket(&other.id).exists(), "the socket of the other pod was removed");

@@ -232,7 +232,7 @@ pub(crate) fn compilation_that_is_not_wanted_any_more_is_stopped(b: &mut Fixture
     let start = start(b, "large.wasm").spawn()?;
     let pid = compiler(b)?;
     start.kill()?;
-    poll_until("an end of the compiler", Duration::from_secs(5), || {
+    poll_until("an end of the compiler", Duration::from_secs(20), || {
         (!proc::alive(pid)).then_some(())
     })?;
     ensure!(kept(b) == 0, "it was stopped after the end of its work: it shows nothing");

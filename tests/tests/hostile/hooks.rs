@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::bundle::Bundle;
 use runwasi_tests::hooks::{self, log, script};
 use runwasi_tests::network::Namespace;
+use runwasi_tests::shim::LIMIT;
 use runwasi_tests::{Containers, ShimDriver, poll_until, proc};
 use serde_json::{Value, json};
 
@@ -78,8 +79,8 @@ pub(crate) fn delete_with_a_hanging_hook_answers_within_its_deadline_and_leaves_
         let mut pids = hooks.lines().map(|line| line.parse().ok());
         pids.all(|pid| pid.is_some_and(|pid| !proc::alive(pid))).then_some(())
     };
-    poll_until("end of the hooks", PATIENCE, are_gone).with_context(|| hooks.clone())?;
-    poll_until("end of the server", PATIENCE, || p.shims().is_empty().then_some(()))?;
+    poll_until("end of the hooks", LIMIT, are_gone).with_context(|| hooks.clone())?;
+    poll_until("end of the server", LIMIT, || p.shims().is_empty().then_some(()))?;
     fs::remove_dir_all(bundle.path())?;
     p.becomes_clean()
 }

@@ -60,7 +60,7 @@ fn printed(pods: &Pods, container: &str, text: &str) -> Result<()> {
     let status = pods.becomes(container, ContainerState::Exited)?;
     ensure!(status.exit_code == 0, "{status:?}");
     // containerd closes the log when it has read all, a moment after it heard of the end.
-    let log = poll_until("a line in the log", Duration::from_secs(5), || {
+    let log = poll_until("a line in the log", Duration::from_secs(20), || {
         fs::read_to_string(&status.log_path).ok().filter(|log| log.ends_with('\n'))
     })?;
     ensure!(log.lines().count() == 1 && log.ends_with(&format!(" stdout F {text}\n")), "{log:?}");

@@ -128,7 +128,7 @@ pub(crate) fn sessions_are_resumed_by_the_same_container_only(c: &mut Containers
         // The server counts behind its answer.
         let resumed = || resumed.load(Ordering::Relaxed);
         let counted = || (resumed() >= containers).then_some(());
-        poll_until("a resumed session", Duration::from_secs(5), counted)?;
+        poll_until("a resumed session", Duration::from_secs(20), counted)?;
         ensure!(resumed() == containers, "{} sessions of {containers}", resumed());
     }
     drop(network);
