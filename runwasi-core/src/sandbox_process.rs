@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, Thread},
+    time::Duration,
 };
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -27,6 +28,9 @@ use crate::{
     sys::{self, BareProcess, Change},
     task_limits,
 };
+
+/// Longest start of a process, whose work takes microseconds.
+const LONGEST_START: Duration = Duration::from_secs(10);
 
 /// Stack of the thread `reaper`, which makes short calls. The minimum is 16 KiB.
 const STACK: usize = 64 << 10;
@@ -77,18 +81,24 @@ impl Reaper {
 
 impl SandboxProcess {
     /// Starts a process in the namespaces of the calling thread. It ends with this thread at the
-    /// latest.
+    /// latest. Returns when it shows no file of the host any more. Blocks.
     pub(crate) fn start(reaper: &Reaper) -> io::Result<(Self, Signals)> {
         // Locked before the start: the reaper finds every process in the table.
         let mut processes = PROCESSES.lock();
         let process = BareProcess::start().map_err(task_limits::named)?;
         let pid = process.pid();
+        let starting = process.starting();
         let ended = Arc::<AtomicBool>::default();
         let (signals, received) = mpsc::unbounded_channel();
         processes.insert(pid, Entry { process, ended: ended.clone(), signals });
         drop(processes);
         reaper.thread.unpark();
-        Ok((Self { pid, ended }, received))
+        let started = Self { pid, ended };
+        if !starting.wait(LONGEST_START, || started.has_ended()) {
+            let text = format!("process {pid} of the sandbox does not start");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        Ok((started, received))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -186,16 +196,6 @@ mod tests {
         }
     }
 
-    /// The name is the last thing that a process sets.
-    fn until_it_waits(process: &SandboxProcess) {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let name = || fs::read_to_string(format!("/proc/{}/comm", process.pid())).unwrap();
-        while name() != "sandbox\n" {
-            assert!(Instant::now() < deadline, "{}", name());
-            thread::yield_now();
-        }
-    }
-
     #[test]
     fn process_reports_signals_and_lives_until_sigkill() {
         let (process, mut signals) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
@@ -214,11 +214,10 @@ mod tests {
         assert!(!other.has_ended() && others.try_recv().is_err());
     }
 
-    /// Clients take its root for that of a container.
+    /// Clients take its root for that of a container, as soon as they know the pid.
     #[test]
     fn process_shows_no_file_of_the_host() {
         let (process, _signals) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
-        until_it_waits(&process);
         let at = |name: &str| format!("/proc/{}/{name}", process.pid());
         for place in ["root", "root/..", "cwd"] {
             let files = fs::read_dir(at(place)).unwrap();
@@ -246,7 +245,6 @@ mod tests {
     #[test]
     fn continuations_of_others_lose_no_signal() {
         let (process, mut signals) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
-        until_it_waits(&process);
         for _ in 0..500 {
             signal(process.pid(), libc::SIGTERM);
             for _ in 0..20 {
@@ -260,7 +258,6 @@ mod tests {
     fn dropped_process_ends_and_is_reaped() {
         let (process, mut signals) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
         let place = format!("/proc/{}", process.pid());
-        until_it_waits(&process);
         drop(process);
         assert_eq!(received(&mut signals), None);
         assert!(!Path::new(&place).exists());
@@ -268,12 +265,7 @@ mod tests {
 
     #[test]
     fn process_ends_with_the_thread_that_started_it() {
-        let start = || {
-            let started = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
-            // Before, the kernel does not know that the process is to end with this thread.
-            until_it_waits(&started.0);
-            started
-        };
+        let start = || SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
         let (process, mut signals) = thread::spawn(start).join().unwrap();
         assert_eq!(received(&mut signals), None);
         assert!(process.has_ended());

@@ -3,6 +3,8 @@
 use runwasi_core::{
     Id,
     containerd::task_client::{CallError, TaskClient},
+    process::state::State,
+    sandbox::report::Run,
     stdio::paths::StdioPaths,
     testing::{Harness, ScriptedEngine},
 };
@@ -138,6 +140,27 @@ async fn a_pause_holds_the_execs_and_lets_none_start() -> Result {
     assert_eq!(client.state(("c1", "later")).await?.status, "CREATED");
     client.start(("c1", "later")).await?;
     assert_eq!(client.wait(("c1", "later")).await?, 3);
+    harness.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn report_of_a_paused_container_has_running_execs_as_paused_and_no_others() -> Result {
+    let (harness, client) = running(&["wait"]).await?;
+    for (id, args) in [("done", &["exit", "3"][..]), ("new", &["wait"]), ("waits", &["wait"])] {
+        exec(&client, id, args).await?;
+    }
+    client.start(("c1", "done")).await?;
+    client.wait(("c1", "done")).await?;
+    client.start(("c1", "waits")).await?;
+    client.pause("c1").await?;
+    let Run::Guest(report) = harness.sandbox().report().remove(0).run else { panic!("no guest") };
+    let mut states: Vec<_> =
+        report.execs.iter().map(|exec| (exec.id.as_str(), exec.state)).collect();
+    states.sort_by_key(|(id, _)| *id);
+    let wanted = [("done", State::Stopped), ("new", State::Created), ("waits", State::Paused)];
+    assert_eq!(states, wanted);
+    client.resume("c1").await?;
     harness.stop().await;
     Ok(())
 }

@@ -262,13 +262,14 @@ async fn run(
     // After readiness: the predecessors serve until this daemon does.
     retire_predecessors(sockets).await;
     let ended = follow(&daemon, tasks, &mut signals, &supervisor).await;
-    if ended.is_ok() {
-        // Commands find this daemon no longer. One that leaves sandboxes behind keeps its name to
-        // the end: a daemon that starts takes their records for those of a killed one.
-        remove_file(Some(sockets.own_file.clone())).await;
-    }
+    let leaves_nothing = ended.is_ok();
     // Replies that are under way, such as that to `Retire` or `Reload`.
     let answered = async {
+        if leaves_nothing {
+            // Commands find this daemon no longer. One that leaves sandboxes behind keeps its name
+            // to the end: a daemon that starts takes their records for those of a killed one.
+            remove_file(Some(sockets.own_file.clone())).await;
+        }
         own.stop_listen().await;
         daemon.last_events_read().await;
         own.disconnect().await;

@@ -21,6 +21,7 @@ use std::{
     ffi::OsString,
     future::pending,
     io::{self, Write},
+    mem,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt},
@@ -84,6 +85,9 @@ struct Guard {
     starting: Option<Host>,
     /// Replaced hosts, which serve their sandboxes to the end, and killed ones that have not ended.
     retired: Vec<Host>,
+    /// A reload was asked for after the start of the starting host, which may have read the settings
+    /// before.
+    again: bool,
     /// Set by the first SIGTERM or SIGINT.
     stopping: bool,
     /// Exit status of the current host, or of one that ended before it could become current. Absent
@@ -107,6 +111,7 @@ pub(crate) fn run(plan: Plan) -> io::Result<ExitCode> {
             current: None,
             starting: None,
             retired: Vec::new(),
+            again: false,
             stopping: false,
             ended: None,
         };
@@ -201,6 +206,7 @@ impl Guard {
         // If the host before has ended meanwhile: this one has taken its place, so its end is no
         // longer a reason to exit.
         self.ended = None;
+        self.reload_again();
     }
 
     fn reload(&mut self) {
@@ -214,13 +220,22 @@ impl Guard {
             starting.signal(Signal::KILL);
             self.retired.push(starting);
         }
-        // At most one host starts at a time. Its outcome answers this request as well.
+        // At most one host starts at a time. Its outcome answers this request as well, and one more
+        // start takes the settings of now.
         if self.starting.is_some() {
+            self.again = true;
             return;
         }
         match self.start() {
             Ok(host) => self.starting = Some(host),
             Err(error) => self.tell_failure(&error.to_string()),
+        }
+    }
+
+    /// Starts a host for the requests that came during the last start.
+    fn reload_again(&mut self) {
+        if mem::take(&mut self.again) {
+            self.reload();
         }
     }
 
@@ -250,9 +265,10 @@ impl Guard {
         if let Some(current) = &self.current {
             current.signal(Signal::USR2);
         }
-        // Not ready yet, and the next guard starts a host of its own.
+        // The next guard starts a host of its own. The same signal: this one may serve sandboxes
+        // already, and ends by it if it does not.
         if let Some(starting) = &self.starting {
-            starting.signal(Signal::TERM);
+            starting.signal(Signal::USR2);
         }
         ExitCode::SUCCESS
     }
@@ -276,7 +292,10 @@ impl Guard {
             self.starting = None;
             match &self.current {
                 // A failed reload is no end: the current host serves as before.
-                Some(_) => self.tell_failure(&status.to_string()),
+                Some(_) => {
+                    self.tell_failure(&status.to_string());
+                    self.reload_again();
+                }
                 None => self.ended = self.ended.or(Some(status)),
             }
         }
@@ -384,7 +403,8 @@ mod tests {
         let socket = PathBuf::new();
         let plan = Plan { socket, arguments: Vec::new(), manager: None, ready: None };
         let current = Some(current);
-        Guard { plan, current, starting, retired: Vec::new(), stopping: false, ended: None }
+        let retired = Vec::new();
+        Guard { plan, current, starting, retired, again: false, stopping: false, ended: None }
     }
 
     #[tokio::test]
@@ -403,6 +423,28 @@ mod tests {
         assert!(guard.reap().is_none());
         guard.starting.as_mut().unwrap().process.wait().unwrap();
         assert!(guard.reap().is_some());
+    }
+
+    #[tokio::test]
+    async fn reload_during_a_start_is_followed_by_another_start() {
+        for fails in [false, true] {
+            let mut guard = guard(alive(), Some(alive()));
+            guard.reload();
+            let first = guard.starting.as_mut().unwrap().process.id();
+            match fails {
+                false => guard.promote(),
+                true => {
+                    guard.starting.as_mut().unwrap().process.wait().unwrap();
+                    assert!(guard.reap().is_none());
+                }
+            }
+            // Starts this program, which does not know the arguments.
+            let mut second = guard.starting.take().unwrap();
+            assert_ne!(second.process.id(), first);
+            second.process.wait().unwrap();
+            guard.starting = Some(second);
+            assert!(guard.reap().is_none() && guard.starting.is_none(), "once");
+        }
     }
 
     #[tokio::test]

@@ -247,7 +247,7 @@ mod tests {
         let patience = Duration::from_secs(1);
         let begun = Instant::now();
         let client = manager.client(&sandbox, patience);
-        assert!(matches!(client, Err(ClientError::NotRunning { .. })));
+        assert!(matches!(client, Err(ClientError::Broken { .. })));
         assert!(begun.elapsed() < patience * 2, "{:?}", begun.elapsed());
     }
 

@@ -90,8 +90,8 @@ pub struct Cgroups {
 ///
 /// The workers of a pod are in one cgroup at most. A container that comes second adds itself to
 /// [`Cgroups::successors`] and only then tries to take [`Cgroups::taken`]. A container that ends
-/// clears `taken` and only then looks for a successor. Therefore either the try succeeds or the
-/// successor is found.
+/// clears `taken` and only then looks for a successor, and so does one whose cgroup cannot be had.
+/// Therefore either the try succeeds or the successor is found.
 ///
 /// Lock order: `state`, then `successors` or `taken`. With either of the latter two locked, no
 /// `state` is locked.
@@ -118,6 +118,15 @@ enum KernelLimitsState {
     Inside(Joined),
     /// Left for good.
     Released,
+}
+
+/// Result of an attempt to join the cgroup of a container.
+enum JoinAttempt {
+    Joined(Joined),
+    /// The cgroup of another container is in use, or is tried.
+    Taken,
+    /// The kernel has refused it.
+    Failed,
 }
 
 /// A container's cgroup with the process in it. Dropped, it leaves and removes the cgroup.
@@ -177,10 +186,13 @@ impl KernelLimits {
             KernelLimitsState::Outside if self.is_needed(limits) => {
                 // Before the attempt: a container that ends meanwhile must find this successor.
                 self.cgroups.add_successor(self);
-                if let Some(joined) =
-                    self.cgroups.clone().join(&self.bundle, &self.path, limits, self.single)
-                {
-                    *state = KernelLimitsState::Inside(joined);
+                match self.cgroups.clone().join(&self.bundle, &self.path, limits, self.single) {
+                    JoinAttempt::Joined(joined) => *state = KernelLimitsState::Inside(joined),
+                    JoinAttempt::Taken => {}
+                    JoinAttempt::Failed => {
+                        drop(state);
+                        return self.cgroups.pass_on(self);
+                    }
                 }
             }
             KernelLimitsState::Outside | KernelLimitsState::Released => {}
@@ -290,6 +302,23 @@ impl Cgroups {
         [(self.sandbox)(), first].into_iter().flatten()
     }
 
+    /// Lets another container of the pod try after a failure: it may have found the place taken.
+    fn pass_on(&self, failed: &Arc<KernelLimits>) {
+        // Each failure leaves one less to try.
+        self.remove_successor(failed);
+        match self.successor() {
+            Some(other) => other.limit(&ResourcesConfig::default()),
+            None => self.apply_shares(),
+        }
+        // The end of another container may be what it needs.
+        self.add_successor(failed);
+    }
+
+    fn remove_successor(&self, successor: &Arc<KernelLimits>) {
+        let own = Arc::downgrade(successor);
+        self.successors.lock().retain(|other| !other.ptr_eq(&own));
+    }
+
     /// Adds a successor once, however often its limits change.
     fn add_successor(&self, successor: &Arc<KernelLimits>) {
         let mut successors = self.successors.lock();
@@ -319,9 +348,9 @@ impl Cgroups {
         path: &CgroupsPath,
         limits: &ResourcesConfig,
         single: bool,
-    ) -> Option<Joined> {
+    ) -> JoinAttempt {
         if std::mem::replace(&mut *self.taken.lock(), true) {
-            return None;
+            return JoinAttempt::Taken;
         }
         let leaf = self.hierarchies.leaf(path, single, resident_memory());
         // Before the first change: after an error, the drop leaves and removes what has been made.
@@ -333,11 +362,11 @@ impl Cgroups {
         match entered {
             Ok(()) => {
                 cgroups.shares.set_leaf((!single).then(|| leaf.clone()));
-                Some(joined)
+                JoinAttempt::Joined(joined)
             }
             Err(error) => {
                 tracing::warn!(%error, "the kernel does not back the limits");
-                None
+                JoinAttempt::Failed
             }
         }
     }

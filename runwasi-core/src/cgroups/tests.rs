@@ -40,7 +40,10 @@ impl Fixture {
 
     fn join_at(&self, path: CgroupsPath, limits: &str, single: bool) -> Option<Joined> {
         let limits = ResourcesConfig::parse(limits.as_bytes()).unwrap();
-        self.cgroups.clone().join(self.bundle.path(), &path, &limits, single)
+        match self.cgroups.clone().join(self.bundle.path(), &path, &limits, single) {
+            JoinAttempt::Joined(joined) => Some(joined),
+            JoinAttempt::Taken | JoinAttempt::Failed => None,
+        }
     }
 
     fn at(&self, path: &str) -> String {
@@ -252,6 +255,33 @@ fn workers_of_a_pod_move_from_an_ended_container_to_a_living_one() {
     first.release();
     assert_eq!(workers(3), "71");
     last.release();
+}
+
+#[test]
+fn container_of_a_pod_joins_after_the_failure_of_another() {
+    for all_fail in [false, true] {
+        let fixture = Fixture::new(Version::V1);
+        let bundles = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [fails, other] = [0, 1].map(|n| {
+            let path = CgroupsPath::Root(format!("k8s/h{n}").into());
+            let cgroups = fixture.cgroups.clone();
+            Arc::new(KernelLimits::new(cgroups, path, bundles[n].path(), false))
+        });
+        // One that exists is not this container's.
+        let existing = if all_fail { &["h0", "h1"][..] } else { &["h0"] };
+        for name in existing {
+            fs::create_dir_all(fixture.root.path().join("cpu/k8s").join(name)).unwrap();
+        }
+        // While the first one tries.
+        *fixture.cgroups.taken.lock() = true;
+        other.limit(&ResourcesConfig::default());
+        *fixture.cgroups.taken.lock() = false;
+        fails.limit(&ResourcesConfig::default());
+        assert_eq!(fixture.at("cpu/k8s/h1/tasks"), if all_fail { "" } else { "71" });
+        assert_eq!(fixture.cgroups.successors.lock().len(), 2, "for the end of another");
+        other.release();
+        fails.release();
+    }
 }
 
 #[test]

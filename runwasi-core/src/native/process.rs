@@ -31,13 +31,27 @@ pub(super) fn kill(process: impl AsFd, deadline: Instant) {
 
 /// The same for all processes that work in this directory. Blocks.
 pub(super) fn kill_all(directory: &Path, deadline: Instant) {
+    loop {
+        let processes = all(directory);
+        if processes.is_empty() {
+            return;
+        }
+        for process in processes {
+            kill(process, deadline);
+        }
+        // Once more: before its end a process may have started another one.
+        if Instant::now() >= deadline {
+            return;
+        }
+    }
+}
+
+/// All processes that work in this directory.
+// Collected before any is killed: a process may be the parent of another.
+fn all(directory: &Path) -> Vec<OwnedFd> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| pid(&entry.file_name()));
-    // Collected first: a process that is killed may be the parent of another.
-    let processes: Vec<OwnedFd> = pids.filter_map(|pid| open(pid, directory)).collect();
-    for process in processes {
-        kill(process, deadline);
-    }
+    pids.filter_map(|pid| open(pid, directory)).collect()
 }
 
 fn pid(name: &OsStr) -> Option<u32> {

@@ -137,5 +137,11 @@ fn guest(id: Id, container: &Container) -> ContainerReport {
 fn exec(container: &Container, process: &Process) -> Option<ExecReport> {
     // Never absent: only the init has no id of its own.
     let id = process.info().exec.clone()?;
-    Some(ExecReport { id, state: container.state_of(process), exit: process.status().exit })
+    let status = process.status();
+    let state = match status.state {
+        State::Running => container.state_of(process),
+        // The task service says of these, too, that they are paused.
+        other => other,
+    };
+    Some(ExecReport { id, state, exit: status.exit })
 }

@@ -5,13 +5,15 @@
 //! also clear the signal handlers, but systemd's `RestrictNamespaces=` refuses it.
 //!
 //! ```text
-//! clone ─▶ die with the parent ─▶ session ─▶ empty root ─▶ wait for a signal ─▶ store it ─▶ stop
-//!                                                             ▲                           │
-//!                                                             └──── SIGCONT of ours ◀─────┘
+//! clone ─▶ die with the parent ─▶ session ─▶ empty root ─▶ ready
+//!   ─▶ wait for a signal ─▶ store it ─▶ stop
+//!         ▲                              │
+//!         └────── SIGCONT of ours ◀──────┘
 //! ```
 //!
 //! Clients take `/proc/<pid>/root` for the files of a container: `nerdctl cp` reads and writes
-//! there. It is an empty directory that refuses writes, and never the root of the host.
+//! there. It is an empty directory that refuses writes. Until the process is ready ([`Starting`]),
+//! it is the root of the host, so no client gets the pid before.
 //!
 //! The wait for its end finds the stop, too, so a signal is reported without a descriptor or a
 //! pipe.
@@ -20,7 +22,7 @@
 //!
 //! - It executes nothing but the instructions of one `asm!` block, which it never leaves. They use
 //!   registers and system calls, no stack, no thread-local data and no libc.
-//! - It writes one word, [`Shared::signal`], which is freed after the process has been reaped.
+//! - It writes two words, [`Shared`], which are freed after the process has been reaped.
 //! - It runs no signal handler: all signals are blocked before the clone, and the process inherits
 //!   that mask. Blocked signals neither end it nor dump core. Before Linux 5.16, a core dump of
 //!   one process ended all that share its memory.
@@ -30,14 +32,23 @@ use std::{
     arch::asm,
     ffi::CStr,
     io,
+    mem::{ManuallyDrop, offset_of},
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
+use rustix::{
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+        fsopen,
+    },
+    thread::futex,
+    time::Timespec,
 };
 
 use crate::lock::{Mutex, get_or_start};
@@ -46,9 +57,34 @@ use crate::lock::{Mutex, get_or_start};
 #[derive(Debug)]
 pub(crate) struct BareProcess {
     pid: u32,
-    /// Freed by [`BareProcess::reap`]. Without it the word leaks.
-    shared: &'static Shared,
+    /// Dropped by [`BareProcess::reap`]. Without it the words leak.
+    shared: ManuallyDrop<Arc<Shared>>,
 }
+
+/// Start of a process, which makes its root an empty one.
+pub(crate) struct Starting(Arc<Shared>);
+
+impl Starting {
+    /// Waits until the process is ready or has ended. False if it is neither within the limit.
+    /// Blocks for the first turn that the kernel gives to the process.
+    pub(crate) fn wait(&self, limit: Duration, has_ended: impl Fn() -> bool) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.0.is_ready.load(Ordering::Acquire) == 0 {
+            if has_ended() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            // An error: it has become ready meanwhile, or has to be looked at again.
+            let _ = futex::wait(&self.0.is_ready, futex::Flags::PRIVATE, 0, Some(&LOOK));
+        }
+        true
+    }
+}
+
+/// Time between two looks for the end of a process that starts.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
 /// Memory that the process writes.
 #[derive(Debug, Default)]
@@ -57,6 +93,8 @@ struct Shared {
     /// Low byte: the signal that it has received, until [`BareProcess::take_signal`]; 0 for none.
     /// With [`STOPPING`] from then on until it waits for the next.
     signal: AtomicU32,
+    /// 1 once the process has its root. A futex of this process.
+    is_ready: AtomicU32,
 }
 
 /// Bit of a process that stops by itself. The parent continues it whenever it finds it so.
@@ -90,6 +128,9 @@ const ALL: u64 = u64::MAX;
 // Without SIGCONT, whose effect does not need it. Ours would be reported like another signal.
 static AWAITED: u64 = ALL & !(1 << (libc::SIGCONT - 1));
 
+/// Operation of `futex(2)` that wakes those who wait.
+const WAKE: libc::c_int = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+
 /// Size of a signal mask of the kernel.
 const MASK_SIZE: usize = size_of::<u64>();
 
@@ -98,20 +139,24 @@ impl BareProcess {
     /// ends.
     pub(crate) fn start() -> io::Result<Self> {
         let root = get_or_start(&mut EMPTY_ROOT.lock(), empty_root).map(|root| root.as_raw_fd())?;
-        let shared: &'static Shared = Box::leak(Box::default());
+        let shared = ManuallyDrop::new(Arc::<Shared>::default());
         let before = block_signals()?;
-        // SAFETY: all signals are blocked, and the word lives until the process has been reaped.
-        let result = unsafe { clone_bare(shared.signal.as_ptr(), root) };
+        // SAFETY: all signals are blocked, and the words live until the process has been reaped.
+        let result = unsafe { clone_bare(Arc::as_ptr(&shared).cast_mut(), root) };
         set_signal_mask(before)?;
         match u32::try_from(result) {
             Ok(pid) => Ok(Self { pid, shared }),
             Err(_) => {
-                // SAFETY: leaked above, and no process has got it.
-                drop(unsafe { Box::from_raw(std::ptr::from_ref(shared).cast_mut()) });
+                // No process has got it.
+                drop(ManuallyDrop::into_inner(shared));
                 // A negative result is the number of the error.
                 Err(io::Error::from_raw_os_error(i32::try_from(-result).unwrap_or(libc::EIO)))
             }
         }
+    }
+
+    pub(crate) fn starting(&self) -> Starting {
+        Starting(Arc::clone(&self.shared))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -139,8 +184,7 @@ impl BareProcess {
     /// Takes the end of the process and frees its memory.
     pub(crate) fn reap(self) -> io::Result<()> {
         wait(libc::P_PID, self.pid, libc::WEXITED)?;
-        // SAFETY: leaked by `start`. The process, which has ended, was its only other user.
-        drop(unsafe { Box::from_raw(std::ptr::from_ref(self.shared).cast_mut()) });
+        drop(ManuallyDrop::into_inner(self.shared));
         Ok(())
     }
 
@@ -226,12 +270,12 @@ const CLONE_FLAGS: libc::c_int = libc::CLONE_VM | libc::CLONE_FILES;
 /// number of an error.
 ///
 /// # Safety
-/// All signals of the calling thread are blocked, and `signal` is valid until the process has been
+/// All signals of the calling thread are blocked, and `shared` is valid until the process has been
 /// reaped.
 #[cfg(target_arch = "x86_64")]
-unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
+unsafe fn clone_bare(shared: *mut Shared, root: RawFd) -> isize {
     let result: isize;
-    // SAFETY: the caller keeps `signal`. The parent returns from the block behind the first system
+    // SAFETY: the caller keeps `shared`. The parent returns from the block behind the first system
     // call, with the registers that are named here. The child keeps the stack pointer of its parent
     // (a stack of 0), but uses no stack, and never leaves the block.
     unsafe {
@@ -259,6 +303,8 @@ unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
             "mov eax, {prctl}; mov edi, {set_name}; mov rsi, r15; syscall",
             "mov eax, {getpid}; syscall",
             "mov r13, rax",
+            "mov dword ptr [r12 + {is_ready}], 1",
+            "mov eax, {futex}; lea rdi, [r12 + {is_ready}]; mov esi, {wake}; mov edx, 1; syscall",
             "2:",
             "mov eax, {rt_sigtimedwait}",
             "mov rdi, r14",
@@ -296,6 +342,9 @@ unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
             chroot = const libc::SYS_chroot,
             set_name = const libc::PR_SET_NAME,
             getpid = const libc::SYS_getpid,
+            futex = const libc::SYS_futex,
+            wake = const WAKE,
+            is_ready = const offset_of!(Shared, is_ready),
             rt_sigtimedwait = const libc::SYS_rt_sigtimedwait,
             mask_size = const MASK_SIZE,
             stopping = const STOPPING,
@@ -307,7 +356,7 @@ unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
             in("rsi") 0_usize,
             in("r8") root as isize,
             in("r9") HERE.as_ptr(),
-            in("r12") signal,
+            in("r12") shared,
             in("r13") process::id() as usize,
             in("r14") &raw const AWAITED,
             in("r15") NAME.as_ptr(),
@@ -324,7 +373,7 @@ unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
 /// # Safety
 /// As above.
 #[cfg(target_arch = "aarch64")]
-unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
+unsafe fn clone_bare(shared: *mut Shared, root: RawFd) -> isize {
     let result: isize;
     // SAFETY: as above.
     unsafe {
@@ -344,6 +393,8 @@ unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
             "mov x8, #{prctl}; mov x0, #{set_name}; mov x1, x23; svc #0",
             "mov x8, #{getpid}; svc #0",
             "mov x21, x0",
+            "add x0, x20, #{is_ready}; mov w1, #1; stlr w1, [x0]",
+            "mov x8, #{futex}; mov x1, #{wake}; mov x2, #1; svc #0",
             "2:",
             "mov x8, #{rt_sigtimedwait}",
             "mov x0, x22",
@@ -379,6 +430,9 @@ unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
             chroot = const libc::SYS_chroot,
             set_name = const libc::PR_SET_NAME,
             getpid = const libc::SYS_getpid,
+            futex = const libc::SYS_futex,
+            wake = const WAKE,
+            is_ready = const offset_of!(Shared, is_ready),
             rt_sigtimedwait = const libc::SYS_rt_sigtimedwait,
             mask_size = const MASK_SIZE,
             stopping = const STOPPING,
@@ -388,7 +442,7 @@ unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
             inlateout("x0") CLONE_FLAGS as isize => result,
             in("x1") 0_usize,
             in("x8") libc::SYS_clone,
-            in("x20") signal,
+            in("x20") shared,
             in("x21") process::id() as usize,
             in("x22") &raw const AWAITED,
             in("x23") NAME.as_ptr(),
@@ -405,6 +459,6 @@ unsafe fn clone_bare(signal: *mut u32, root: RawFd) -> isize {
 /// # Safety
 /// Always sound.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe fn clone_bare(_signal: *mut u32, _root: RawFd) -> isize {
+unsafe fn clone_bare(_shared: *mut Shared, _root: RawFd) -> isize {
     -(libc::ENOSYS as isize)
 }

@@ -76,7 +76,7 @@ pub(super) fn follow(
             return Ok(());
         }
         // A daemon that has started meanwhile: its events from the first one on.
-        for (pid, socket) in node.sockets().unwrap_or_default() {
+        for (pid, socket) in node.others(|pid| watched.knows(pid)) {
             watched.watch(pid, socket, true);
         }
         if !watched.living.is_empty() {
@@ -141,7 +141,7 @@ struct Asked {
 
 impl Watched<'_> {
     fn watch(&mut self, pid: u32, socket: PathBuf, past: bool) {
-        if self.ended.contains(&pid) || self.living.contains_key(&pid) {
+        if self.knows(pid) {
             return;
         }
         let has_answered = Arc::<AtomicBool>::default();
@@ -157,6 +157,10 @@ impl Watched<'_> {
         let reader = Reader { daemon: pid, sender, from, is_silent: false, has_answered };
         // Not joined: it may wait for an answer, and the end of the process ends it.
         thread::spawn(move || reader.run(&node, &socket));
+    }
+
+    fn knows(&self, pid: u32) -> bool {
+        self.ended.contains(&pid) || self.living.contains_key(&pid)
     }
 
     /// An error with the daemons that live and have never answered.
@@ -208,7 +212,9 @@ impl Reader {
         loop {
             let Err(error) = self.read(node, socket) else { return };
             // Stopped, too busy, or it has closed this connection for the sake of others.
-            let lives = matches!(error, ClientError::Broken { .. }) && lives_on(socket);
+            let is_answer =
+                matches!(error, ClientError::Refused { .. } | ClientError::Unknown { .. });
+            let lives = !is_answer && lives_on(socket);
             let daemon = self.daemon;
             if !lives {
                 // An error: the command is ending.
@@ -258,7 +264,7 @@ impl Reader {
 /// True if a daemon listens after a moment: one that ends has its socket that long.
 fn lives_on(socket: &Path) -> bool {
     sys::pause(LOOK);
-    alive(socket).unwrap_or(false)
+    alive(socket).unwrap_or(true)
 }
 
 /// The events that daemons have kept, for a report of a fault.
@@ -340,7 +346,7 @@ mod tests {
         r#async::{MethodHandler, Server, Service, TtrpcContext, transport::Listener},
     };
     use prost::Message as _;
-    use runwasi_core::server::Accept;
+    use runwasi_core::{bootstrap::socket::connect_within, server::Accept};
 
     use super::*;
     use crate::manager::{Method, SERVICE};
@@ -392,6 +398,26 @@ mod tests {
         let (silent, event) = received.await.unwrap();
         assert!(matches!(silent, Message::Silent { daemon: 1 }));
         assert!(matches!(event, Message::Event { event, .. } if event.kind == "late"));
+    }
+
+    #[test]
+    fn daemon_whose_queue_of_connections_is_full_has_not_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("1.sock");
+        let listener = runwasi_core::bootstrap::socket::listener(&socket).unwrap();
+        let mut held = Vec::new();
+        while let Ok(stream) = connect_within(&socket, Duration::ZERO) {
+            held.push(stream);
+        }
+        let node = Node { socket: socket.clone(), program: "p", patience: Duration::ZERO };
+        let (sender, receiver) = sync_channel(WAITING);
+        let has_answered = Arc::default();
+        let reader = Reader { daemon: 1, sender, from: 0, is_silent: false, has_answered };
+        thread::spawn(move || reader.run(&node, &socket));
+        let next = || receiver.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(matches!(next(), Message::Silent { daemon: 1 }));
+        drop((listener, held));
+        assert!(matches!(next(), Message::Ended { daemon: 1, .. }));
     }
 
     #[test]

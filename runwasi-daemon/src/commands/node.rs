@@ -95,21 +95,35 @@ impl Answer {
 impl Node {
     /// The own sockets of all daemons that live, in the order of their pids.
     pub(super) fn sockets(&self) -> Result<Vec<(u32, PathBuf)>, CommandError> {
-        let own = pid_of(&self.socket).map(|pid| vec![(pid, self.socket.clone())]);
-        let found = match own {
-            Some(own) => own,
-            None => self.listed()?,
-        };
         let mut living = Vec::new();
-        for (pid, path) in found {
+        for (pid, path) in self.found()? {
             match alive(&path) {
                 Ok(true) => living.push((pid, path)),
                 Ok(false) => {}
-                Err(source) => return Err(CommandError::Denied { path, source }),
+                Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(CommandError::Denied { path, source });
+                }
+                Err(source) => return Err(CommandError::Io { path, source }),
             }
         }
         living.truncate(MOST);
         if living.is_empty() { Err(self.absent()) } else { Ok(living) }
+    }
+
+    /// The sockets of daemons that live and are not known, as far as they can be found.
+    // Each look at a socket takes a place in the queue of a daemon that is stopped.
+    pub(super) fn others(&self, is_known: impl Fn(u32) -> bool) -> Vec<(u32, PathBuf)> {
+        let found = self.found().unwrap_or_default().into_iter();
+        let others = found.filter(|(pid, path)| !is_known(*pid) && matches!(alive(path), Ok(true)));
+        others.take(MOST).collect()
+    }
+
+    /// The own sockets of all daemons, also of ended ones.
+    fn found(&self) -> Result<Vec<(u32, PathBuf)>, CommandError> {
+        match pid_of(&self.socket) {
+            Some(pid) => Ok(vec![(pid, self.socket.clone())]),
+            None => self.listed(),
+        }
     }
 
     fn listed(&self) -> Result<Vec<(u32, PathBuf)>, CommandError> {
@@ -411,6 +425,8 @@ mod tests {
         let _silent = std::os::unix::net::UnixListener::bind(path).unwrap();
         let socket = directory.path().join("manager.sock");
         let node = Node { socket, program: "daemon", patience: Duration::from_millis(100) };
+        assert_eq!(node.others(|_| false).len(), 1);
+        assert!(node.others(|known| known == pid).is_empty());
         let [daemon] = &node.daemons(false).unwrap()[..] else { panic!("one daemon") };
         assert_eq!((daemon.pid, daemon.answer.state()), (pid, "no answer"));
         assert!(matches!(node.current(), Err(CommandError::NoneServes { .. })));

@@ -29,8 +29,9 @@ use crate::{
 };
 
 /// Longest wait until an ending sandbox of this daemon has left its socket to the next one of the
-/// same name.
-const SUCCESSION: Duration = Duration::from_secs(1);
+/// same name. Half the time of a start: it leaves beside a daemon that starts and has a lock
+/// meanwhile.
+const SUCCESSION: Duration = Duration::from_secs(5);
 /// Time between two tries to bind.
 const SUCCESSION_POLL: Duration = Duration::from_millis(5);
 

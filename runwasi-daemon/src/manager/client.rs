@@ -90,17 +90,20 @@ pub enum ClientError {
     },
 }
 
-/// True if a process listens. An error if only the permission is missing.
+/// True if a process listens. An error if nothing is known of it, as without permission or without
+/// free descriptors.
 pub(crate) fn alive(socket: &Path) -> io::Result<bool> {
     if is_alive(socket) {
         return Ok(true);
     }
-    match connect_within(socket, Duration::ZERO) {
-        Ok(_) => Ok(true),
+    let Err(error) = connect_within(socket, Duration::ZERO) else { return Ok(true) };
+    match error.kind() {
         // A full backlog: its process lives.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        Err(_) => Ok(false),
+        io::ErrorKind::WouldBlock => Ok(true),
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory => Ok(false),
+        _ => Err(error),
     }
 }
 
@@ -118,7 +121,6 @@ pub(crate) fn has_gone(
     }
     let deadline = (begun + patience).min(Instant::now() + ENDING);
     loop {
-        // Without permission, or without free descriptors, nothing is known of it.
         if matches!(alive(socket), Ok(false)) {
             return true;
         }
@@ -126,6 +128,19 @@ pub(crate) fn has_gone(
             return false;
         }
         sys::pause(LOOK_AT_ENDING);
+    }
+}
+
+fn unconnected(socket: &Path, program: &'static str, source: io::Error) -> ClientError {
+    let socket = socket.to_owned();
+    match source.kind() {
+        io::ErrorKind::WouldBlock => ClientError::Broken {
+            socket,
+            reason: format!(
+                "it takes no connection; is it stopped, or stuck? See 'systemctl status {program}'"
+            ),
+        },
+        _ => ClientError::NotRunning { socket, program, source },
     }
 }
 
@@ -138,9 +153,8 @@ impl Client {
         patience: Duration,
     ) -> Result<Self, ClientError> {
         let begun = Instant::now();
-        let stream = connect_within(socket, patience).map_err(|source| {
-            ClientError::NotRunning { socket: socket.to_owned(), program, source }
-        })?;
+        let stream = connect_within(socket, patience)
+            .map_err(|source| unconnected(socket, program, source))?;
         // ttrpc takes ownership of the descriptor and closes it.
         let client = ttrpc::Client::new(stream.into_raw_fd());
         let broken = |error: ttrpc::Error| ClientError::Broken {
@@ -277,5 +291,22 @@ impl Client {
                 self.program
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absence_of_a_daemon_is_no_other_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for absent in [directory.path().join("none"), file.join("none"), file] {
+            assert!(matches!(alive(&absent), Ok(false)), "{}", absent.display());
+        }
+        // As without a free descriptor: it may listen or not.
+        assert!(alive(&directory.path().join("x".repeat(200))).is_err());
     }
 }

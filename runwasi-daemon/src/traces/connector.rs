@@ -2,9 +2,11 @@
 //! that the variables of OpenTelemetry name.
 
 use std::{
+    error::Error,
     fmt,
     future::Future,
     io,
+    net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
     pin::Pin,
     sync::{
@@ -12,6 +14,8 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
+    vec,
 };
 
 use hyper::{
@@ -19,9 +23,10 @@ use hyper::{
     rt::{Read, ReadBufCursor, Write},
 };
 use hyper_util::{
-    client::legacy::connect::{self, Connection},
+    client::legacy::connect::{self, Connection, HttpConnector, dns::Name},
     rt::TokioIo,
 };
+use runwasi_core::blocking::blocking;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -29,7 +34,7 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 use tower::Service;
@@ -41,9 +46,6 @@ const ROOTS: [&str; 2] =
 const CERTIFICATES: [&str; 2] =
     ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"];
 const KEYS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
-
-/// Ports of collectors whose endpoint names none: without TLS and with it.
-const PORTS: [u16; 2] = [80, 443];
 
 /// Files of certificates and keys, in PEM.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -91,12 +93,12 @@ impl TlsSettings {
         Ok(Self { roots: NamedFile::of(variables, ROOTS), client })
     }
 
-    /// Connector for this protocol. Reads the files. `endpoint` is the variable of the collector.
+    /// TLS for this protocol. Reads the files. `endpoint` is the variable of the collector.
     pub(super) fn connector(
         &self,
         endpoint: &'static str,
         protocol: &[u8],
-    ) -> Result<Connector, VariableError> {
+    ) -> Result<TlsConnector, VariableError> {
         let refused = |error: rustls::Error| VariableError::new(endpoint, error.to_string());
         let roots = self.trusted(endpoint)?;
         // The provider is named, so that no feature of another crate can change it.
@@ -116,7 +118,7 @@ impl TlsSettings {
         };
         // One only: an exporter speaks one protocol.
         config.alpn_protocols = vec![protocol.to_vec()];
-        Ok(Connector { tls: Some(Arc::new(config).into()), has_failed: Arc::default() })
+        Ok(Arc::new(config).into())
     }
 
     fn trusted(&self, endpoint: &'static str) -> Result<RootCertStore, VariableError> {
@@ -135,26 +137,73 @@ impl TlsSettings {
     }
 }
 
+/// Looks up the addresses of a collector.
+// hyper's own asks on a thread of Tokio's pool. If the kernel refuses that thread, Tokio panics.
+#[derive(Clone)]
+struct Resolver;
+
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        Box::pin(blocking(move || (name.as_str(), 0).to_socket_addrs(), |lost| lost))
+    }
+}
+
 /// Makes connections to the collector.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Connector {
+    /// To the first address that answers, of those of both families.
+    tcp: HttpConnector<Resolver>,
     /// Absent for a collector without TLS.
     tls: Option<TlsConnector>,
+    /// Time for a connection.
+    limit: Duration,
     /// True if the last attempt has failed: only the first failure is logged. Shared with clones.
     has_failed: Arc<AtomicBool>,
 }
 
 impl Connector {
-    /// Connects and shakes hands.
-    async fn connect(&self, collector: &Uri) -> io::Result<Box<dyn Stream>> {
+    /// `request`: time for a connection and a request.
+    pub(super) fn new(tls: Option<TlsConnector>, request: Duration) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver);
+        // TLS is added here.
+        tcp.enforce_http(false);
+        // At the end of the whole time the exporter drops the attempt and tells no reason.
+        let limit = request * 4 / 5;
+        Self { tcp, tls, limit, has_failed: Arc::default() }
+    }
+
+    /// Connects and shakes hands within the limit.
+    async fn connect(&mut self, collector: &Uri) -> io::Result<Box<dyn Stream>> {
+        let limit = self.limit;
+        timeout(limit, self.handshake(collector)).await.unwrap_or_else(|_| {
+            let text = format!("no connection within {limit:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })
+    }
+
+    async fn handshake(&mut self, collector: &Uri) -> io::Result<Box<dyn Stream>> {
+        let stream = self.tcp.call(collector.clone()).await;
+        let stream = stream.map_err(|error| io::Error::other(with_causes(&error)))?.into_inner();
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         // Brackets are of the URI, and not of an IPv6 address.
         let host = collector.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let port = collector.port_u16().unwrap_or(PORTS[usize::from(self.tls.is_some())]);
-        let stream = TcpStream::connect((&*host, port)).await?;
-        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from(host).map_err(io::Error::other)?;
         Ok(Box::new(tls.connect(name, stream).await?))
     }
+}
+
+/// Text of an error with those that it comes from.
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl fmt::Debug for Connector {
@@ -174,7 +223,7 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, collector: Uri) -> Self::Future {
-        let connector = self.clone();
+        let mut connector = self.clone();
         Box::pin(async move {
             let connected = connector.connect(&collector).await;
             // Relaxed: the flag guards no other data.
@@ -234,7 +283,39 @@ impl Write for Connected {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
+
+    fn collector(host: &str, listener: &TcpListener) -> Uri {
+        let port = listener.local_addr().unwrap().port();
+        format!("http://{host}:{port}/v1/traces").parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn collector_is_found_by_its_name_and_a_refusal_has_its_reason() {
+        let mut connector = Connector::new(None, Duration::from_secs(20));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let collector = collector("localhost", &listener);
+        connector.connect(&collector).await.unwrap();
+        drop(listener);
+        let error = connector.connect(&collector).await.unwrap_err().to_string();
+        assert!(error.contains(": Connection refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn attempt_without_an_answer_ends_before_the_time_of_the_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Until the queue is full, and the kernel answers no more.
+        let short = Duration::from_millis(50);
+        let held: Vec<_> =
+            std::iter::from_fn(|| TcpStream::connect_timeout(&address, short).ok()).collect();
+        let mut connector = Connector::new(None, Duration::from_millis(500));
+        let error = connector.connect(&collector("127.0.0.1", &listener)).await.unwrap_err();
+        assert_eq!(error.to_string(), "no connection within 400ms", "{}", held.len());
+    }
 
     fn read(lines: &'static str) -> Result<TlsSettings, String> {
         let variable = |name: &str| {

@@ -69,39 +69,35 @@ pub(crate) fn start(build: Build, tasks: &Tasks) -> Result<(), TracesError> {
 }
 
 fn exporter(settings: &TraceSettings) -> Result<SpanExporter, TracesError> {
+    // Also without TLS: the exporter's own connections keep the reason of a failure to themselves.
     let connector = |protocol: &[u8]| {
-        let connector = |tls: &TlsSettings| tls.connector(settings.variable, protocol);
-        settings.tls.as_ref().map(connector).transpose()
+        let tls = |tls: &TlsSettings| tls.connector(settings.variable, protocol);
+        let tls = settings.tls.as_ref().map(tls).transpose()?;
+        Ok::<_, VariableError>(Connector::new(tls, settings.request))
     };
     let built = match settings.protocol {
         Protocol::Http => {
-            // Also without TLS: the exporter's own client keeps the reason of a failure to itself.
-            let connector = connector(b"http/1.1")?.unwrap_or_default();
-            let client = HyperClient::new(connector, settings.request, None);
+            let client = HyperClient::new(connector(b"http/1.1")?, settings.request, None);
             let builder = SpanExporter::builder().with_http().with_timeout(settings.request);
             builder.with_http_client(client).build()
         }
         Protocol::Grpc => {
             let builder = SpanExporter::builder().with_tonic().with_timeout(settings.request);
-            let builder = match connector(b"h2")? {
-                Some(tls) => builder.with_channel(channel(settings, tls)?),
-                None => builder,
-            };
-            builder.build()
+            builder.with_channel(channel(settings, connector(b"h2")?)?).build()
         }
     };
     Ok(built?)
 }
 
 /// A channel of gRPC that connects with its first call.
-fn channel(settings: &TraceSettings, tls: Connector) -> Result<Channel, VariableError> {
+fn channel(settings: &TraceSettings, connector: Connector) -> Result<Channel, VariableError> {
     let refused = |error: tonic::transport::Error| {
         VariableError::new(settings.variable, format!("{:?}: {error}", settings.endpoint))
     };
     let endpoint = Endpoint::from_shared(settings.endpoint.clone()).map_err(refused)?;
-    // By the connector, and not by tonic's own TLS, whose features would change those of others.
+    // TLS by the connector, and not by tonic's own, whose features would change those of others.
     let endpoint = endpoint.timeout(settings.request).connect_timeout(settings.request);
-    Ok(endpoint.connect_with_connector_lazy(tls))
+    Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
 /// The process, as a collector sees it. `is_named`: the environment has a name for the service.
