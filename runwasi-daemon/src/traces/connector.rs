@@ -341,7 +341,8 @@ mod tests {
         for path in ["/no/such.pem".into(), empty.path().to_owned()] {
             let roots = Some(NamedFile { variable, path });
             let settings = TlsSettings { roots, client: None };
-            let error = settings.connector("ENDPOINT", b"h2").unwrap_err().to_string();
+            let made = settings.connector("ENDPOINT", b"h2").map(drop);
+            let error = made.unwrap_err().to_string();
             assert!(error.starts_with(variable), "{error}");
         }
     }
