@@ -285,21 +285,17 @@ unsafe fn clone_bare(shared: *mut Shared, root: RawFd) -> isize {
             "jnz 5f",
             // The child from here on. Dies with its parent.
             "mov eax, {prctl}; mov edi, {set_pdeathsig}; mov esi, {sigkill}; syscall",
-            "test rax, rax",
-            "jnz 4f",
+            "test rax, rax; jnz 4f",
             // Checked after that: a parent that has died before it sends no signal.
             "mov eax, {getppid}; syscall",
-            "cmp rax, r13",
-            "jne 4f",
+            "cmp rax, r13; jne 4f",
             // A session of its own: no signals of the parent's terminal or process group.
             "mov eax, {setsid}; syscall",
             // The kernel keeps r8 and r9.
             "mov eax, {fchdir}; mov edi, r8d; syscall",
-            "test rax, rax",
-            "jnz 4f",
+            "test rax, rax; jnz 4f",
             "mov eax, {chroot}; mov rdi, r9; syscall",
-            "test rax, rax",
-            "jnz 4f",
+            "test rax, rax; jnz 4f",
             "mov eax, {prctl}; mov edi, {set_name}; mov rsi, r15; syscall",
             "mov eax, {getpid}; syscall",
             "mov r13, rax",
