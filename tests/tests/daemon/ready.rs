@@ -57,9 +57,9 @@ fn service_manager_with_an_abstract_socket_is_told_when_it_is_ready() {
 }
 
 fn told_when_it_is_ready(socket: &UnixDatagram, name: impl Into<OsString>) {
-    socket.set_read_timeout(Some(LIMIT)).unwrap();
     let settings = Settings::default().env("NOTIFY_SOCKET", name);
     run_case_with(ShimDriver::with(Runtime::Wasmtimed, settings), |p| {
+        socket.set_read_timeout(Some(LIMIT))?;
         let mut message = [0; 4096];
         let length = socket.recv(&mut message).context("no message to the service manager")?;
         let said = String::from_utf8_lossy(&message[..length]).into_owned();
